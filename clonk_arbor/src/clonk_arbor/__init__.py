@@ -1,0 +1,1 @@
+"""Conversation trees for Clonk: every message is a node, every fork a branch."""

@@ -1,0 +1,1 @@
+"""Claude Code sessions for Clonk: create, chat, resume."""

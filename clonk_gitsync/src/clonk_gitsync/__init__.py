@@ -1,0 +1,1 @@
+"""Git synchronisation of session workspaces for Clonk."""
