@@ -1,0 +1,318 @@
+"""The protocols between rooms: who gives what to whom, without saying how."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+
+import attrs
+
+from clonk_core.messages import Caller, Event, JsonValue, Method, Reply, Request, StopReason
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Row = tuple[Any, ...]
+Bindings = Mapping[str, Any] | Sequence[Any]
+
+
+class Transaction(Protocol):
+    """One open transaction, given to the plain function that `Database.run` calls on the database's thread.
+
+    SQL is written once with `:name` parameters. The function must not keep the object after it returns.
+    """
+
+    def execute(self, sql: str, bindings: Bindings = ()) -> Iterator[Row]:
+        """Run one statement and return an iterator over its rows (run to the end for statements without rows)."""
+
+    def execute_many(self, sql: str, rows: Sequence[Bindings]) -> None:
+        """Run one statement once for each set of bindings."""
+
+    def one(self, sql: str, bindings: Bindings = ()) -> Row | None:
+        """Return the first row, or None."""
+
+    def all(self, sql: str, bindings: Bindings = ()) -> list[Row]:
+        """Return all rows."""
+
+    def changes(self) -> int:
+        """Return how many rows the last statement inserted, updated or deleted."""
+
+
+class Database(Protocol):
+    """One package's database (`arbor.db`)."""
+
+    @property
+    def name(self) -> str:
+        """Name without the ending: `arbor`."""
+
+    async def run(self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function(transaction, *args)` as one transaction: committed when it returns, rolled back when it raises.
+
+        When the caller is cancelled while the function runs, the transaction may commit all the same.
+
+        Raises:
+            StorageFull: The disk is full; nothing was kept.
+            StorageError: The database is broken or closed.
+        """
+
+    async def read(self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function(transaction, *args)` on a read-only connection, beside writers, with one consistent view."""
+
+    async def write_grouped(
+        self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Like `run`, sharing its commit with whatever else is waiting: for many small writes at the same time.
+
+        Each function is isolated by a savepoint: one that raises is undone alone.
+        """
+
+
+class Run(Protocol):
+    """An ordered, numbered log of events with exactly one last event, `done`."""
+
+    @property
+    def id(self) -> str:
+        """The subscription, `sub_...`."""
+
+    @property
+    def method(self) -> str:
+        """Name of the method whose run it is."""
+
+    @property
+    def caller(self) -> Caller:
+        """Who started it."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether it goes on without a reader."""
+
+    @property
+    def state(self) -> Literal["running", "done"]:
+        """`done` once its last event is stored."""
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the last stored event, 0 before the first."""
+
+    def follow(self, after: int = 0) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Event]]]:
+        """Read the events after number `after`, in batches of what is ready, waiting for more until `done`.
+
+        A batch is at most 512 events and about 256 KiB. The iteration ends after `done`. Reads at the reader's own pace;
+        events that retention has dropped are told by one gap event whose `seq` is the last one dropped.
+        Leaving the context ends a run that is not durable.
+
+        Raises:
+            InvalidParams: `after` is beyond what the run has.
+            StorageFull, Unavailable: The log cannot be written or read now; what was read stays read, come back later.
+        """
+
+    async def stop(self, reason: StopReason) -> None:
+        """Stop the run and return when its `done` is stored; nothing when it has ended already."""
+
+
+@attrs.frozen(kw_only=True)
+class Following:
+    """The answer of a streaming method: follow `run` after event number `after`."""
+
+    run: Run
+    after: int = 0
+
+
+@attrs.define(kw_only=True)
+class Connection:
+    """What a transport knows of the other side.
+
+    Attributes:
+        transport: Which door.
+        peer: Address of the other side, for the log: `127.0.0.1:51234`, `stdio`.
+        bearer: The credential of `Authorization: Bearer`, if one was given. Never logged.
+        caller: Who it turned out to be, once the gateway knows; kept for the connection's life.
+        id: Names the connection in the log (`conn_...`).
+    """
+
+    transport: Literal["http", "websocket", "stdio", "inside"]
+    peer: str
+    id: str
+    bearer: str | None = attrs.field(default=None, repr=False)
+    caller: Caller | None = None
+
+
+class Dispatch(Protocol):
+    """The one door behind the transports."""
+
+    async def __call__(self, request: Request, connection: Connection) -> Reply | Following:
+        """Find the caller, check scope and arguments, call the method.
+
+        Raises:
+            CallError: And nothing else, whatever goes wrong behind the door (`Cancelled` apart).
+        """
+
+
+class Log(Protocol):
+    """A logger bound to a package's name; keyword arguments become members of the record."""
+
+    def debug(self, event: str, **members: Any) -> None:
+        """Log for those who look for a fault."""
+
+    def info(self, event: str, **members: Any) -> None:
+        """Log what the operator may want to know."""
+
+    def warning(self, event: str, **members: Any) -> None:
+        """Log what the operator should look at."""
+
+    def error(self, event: str, **members: Any) -> None:
+        """Log what failed."""
+
+    def exception(self, event: str, **members: Any) -> None:
+        """Log what failed, with the traceback of the exception being handled."""
+
+
+@attrs.frozen(kw_only=True)
+class PluginStatus:
+    """One installed plugin.
+
+    Attributes:
+        name: The entry point's name, or the file's for a single-file plugin.
+        package: Distribution that brought it, None for a single file.
+        version: Version of the distribution.
+        state: `loaded`, `failed`, or `disabled` by the configuration.
+        namespaces: What its activations offer.
+        error: Why it could not be loaded, or what broke since.
+        services: State of each background service by namespace: `running`, `restarting`, `ended`.
+    """
+
+    name: str
+    package: str | None = None
+    version: str | None = None
+    state: Literal["loaded", "failed", "disabled"] = "loaded"
+    namespaces: tuple[str, ...] = ()
+    error: str | None = None
+    services: dict[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class RunSummary:
+    """One run, as `rpc.subscriptions` lists it.
+
+    Attributes:
+        subscription: Its id.
+        method: The method called.
+        state: `running` or `done`.
+        outcome: How it ended, None while it runs.
+        durable: Whether it goes on without a reader.
+        last_seq: Number of the last stored event.
+        started_at: Clock time of the start (RFC 3339, UTC).
+        ended_at: Clock time of the end, None while it runs.
+    """
+
+    subscription: str
+    method: str
+    state: Literal["running", "done"]
+    outcome: str | None
+    durable: bool
+    last_seq: int
+    started_at: str
+    ended_at: str | None
+
+
+class Hub(Protocol):
+    """What the host tells of itself to the built-in activations."""
+
+    @property
+    def version(self) -> str:
+        """Version of clonk-core."""
+
+    @property
+    def started_at(self) -> str:
+        """When the host started (RFC 3339, UTC)."""
+
+    @property
+    def plugins(self) -> Sequence[PluginStatus]:
+        """Every installed plugin."""
+
+    def methods(self, caller: Caller) -> Sequence[Method]:
+        """Every method this caller may call, by name."""
+
+    def hashes(self) -> Mapping[str, str]:
+        """Hash of each namespace by name, and of the whole registry under the empty name."""
+
+    def openrpc(self, caller: Caller) -> JsonValue:
+        """The OpenRPC document of every method this caller may call."""
+
+    async def find_run(self, caller: Caller, subscription: str) -> Run:
+        """Return a run that this caller may see, running or kept.
+
+        Raises:
+            NotFound: There is none, or it is not this caller's.
+        """
+
+    async def list_runs(self, caller: Caller, *, limit: int, before: str | None) -> Sequence[RunSummary]:
+        """The caller's runs, newest first, those before the subscription `before` in the order."""
+
+    async def check(self) -> Mapping[str, str]:
+        """State of each database and activation: `ok`, or what is wrong."""
+
+
+class Host(Protocol):
+    """What the host gives to one package in one tenant's realm."""
+
+    @property
+    def settings(self) -> Any:
+        """The package's own section of the configuration, an instance of the class its `clonk_settings` hook gave."""
+
+    @property
+    def data_dir(self) -> Path:
+        """Folder for the package's own files, made on first use (`<data_dir>/<package name>`)."""
+
+    @property
+    def workspaces_dir(self) -> Path:
+        """Folder of the realm's workspaces (`<data_dir>/workspaces`)."""
+
+    @property
+    def workspace_roots(self) -> Sequence[Path]:
+        """Folders, resolved, below which sessions and repositories may live."""
+
+    @property
+    def tenant(self) -> str:
+        """Name of the realm's tenant."""
+
+    @property
+    def caller(self) -> Caller:
+        """Who called the method that is running now; the package's own service caller in background work."""
+
+    @property
+    def log(self) -> Log:
+        """Logger bound to the package's name."""
+
+    @property
+    def hub(self) -> Hub:
+        """What the host tells of itself."""
+
+    def database(self, name: str, *, migrations: str) -> Database:
+        """Return the package's database, opened and migrated before the first call.
+
+        Args:
+            name: File name without ending (`arbor` for `arbor.db`).
+            migrations: Dotted name of the package that holds the numbered SQL files (`clonk_arbor.migrations`).
+        """
+
+    def has(self, method: str) -> bool:
+        """Tell whether a method of that name is there."""
+
+    async def call(self, method: str, **params: JsonValue) -> JsonValue:
+        """Call a plain method of another activation for the current caller and return its result as JSON values.
+
+        No scope is checked: the door was passed when the caller came in, and this is the activation's own work.
+
+        Raises:
+            CallError: What the method answered.
+        """
+
+    def stream(self, method: str, **params: JsonValue) -> AbstractAsyncContextManager[AsyncIterator[JsonValue]]:
+        """Call a streaming method of another activation and read its events as JSON values, `done` included."""
+
+    async def emit(self, event: object) -> None:
+        """Tell an event to every handler of its class; a failing handler is recorded and harms nobody."""
+
+
+Handler = Callable[[Any], Awaitable[None]]

@@ -1,0 +1,245 @@
+"""What travels between the rooms: frozen messages without behaviour."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import attrs
+
+from clonk_core.errors import CallError
+
+
+class AnyJson:
+    """Marks a type whose schema is "any JSON value"."""
+
+
+JsonValue: TypeAlias = Annotated[Any, AnyJson()]
+"""Any JSON value: None, bool, int, float, str, list or dict with string keys."""
+
+Outcome: TypeAlias = Literal["complete", "cancelled", "refused", "limited", "failed"]
+"""How a run ended."""
+
+StopReason: TypeAlias = Literal["cancelled", "limited", "shutdown", "reader_gone"]
+"""Why a run is asked to stop: on request, out of time, the server ends, nobody reads a run that is not durable."""
+
+
+class _NotGiven:
+    """The id of a notification: no id at all (null is an id)."""
+
+    def __repr__(self) -> str:
+        return "NOT_GIVEN"
+
+
+NOT_GIVEN: Final = _NotGiven()
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """One JSON-RPC 2.0 request.
+
+    Attributes:
+        method: Dotted name, as sent.
+        params: Named (a mapping) or positional (a sequence) arguments; None when left out.
+        id: String, number or None as sent; `NOT_GIVEN` makes it a notification.
+        size: Bytes of the message it came in.
+    """
+
+    method: str
+    params: Mapping[str, JsonValue] | Sequence[JsonValue] | None = None
+    id: object = NOT_GIVEN
+    size: int = 0
+
+    @property
+    def is_notification(self) -> bool:
+        """Whether the sender wants no answer."""
+        return self.id is NOT_GIVEN
+
+
+@attrs.frozen(kw_only=True)
+class Caller:
+    """Who calls.
+
+    Attributes:
+        id: Stable name: `local`, later a key's or a user's id.
+        kind: `local` for the operator's own machine, `service` for an activation's background work.
+        tenant: Whose realm the caller lives in.
+        scopes: What the caller may do; `*` is everything.
+    """
+
+    id: str
+    kind: Literal["local", "service"] = "local"
+    tenant: str = "default"
+    scopes: frozenset[str] = frozenset()
+
+
+LOCAL_CALLER: Final = Caller(id="local", scopes=frozenset({"*"}))
+"""The one who sits at the machine: whoever reaches the loopback address or the process's own stdio."""
+
+
+async def _no_progress(done: float, total: float | None, message: str | None) -> None:
+    """Drop a report of progress that nobody asked for."""
+
+
+def _no_stop(handler: Callable[[StopReason], None]) -> None:
+    """Forget a stop handler: a plain call is stopped by cancellation."""
+
+
+@attrs.frozen(kw_only=True)
+class Call:
+    """One call, as its activation sees it: a parameter annotated `Call` is given by the host.
+
+    Attributes:
+        id: Names this call in the log and the audit (`req_...`); for a streaming method `run_id` names its run.
+        caller: Who calls.
+        method: Dotted name of the method called.
+        run_id: Subscription of the run (`sub_...`), None for a plain call.
+        deadline: Clock time (UTC) by which the call is stopped, None for none.
+    """
+
+    id: str
+    caller: Caller
+    method: str
+    run_id: str | None = None
+    deadline: datetime | None = None
+    _report: Callable[[float, float | None, str | None], Awaitable[None]] = attrs.field(
+        default=_no_progress, alias="report", repr=False
+    )
+    _add_stop_handler: Callable[[Callable[[StopReason], None]], None] = attrs.field(
+        default=_no_stop, alias="add_stop_handler", repr=False
+    )
+
+    async def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Tell how far the work is: a `progress` event of a streaming method; nothing for a plain one."""
+        await self._report(done, total, message)
+
+    def on_stop(self, handler: Callable[[StopReason], None]) -> None:
+        """Ask to be told before a run is stopped.
+
+        `handler` is called once with the reason and must return at once. The method then has `streams.stop_grace_s`
+        seconds to yield its last events and end; after that it is cancelled. Without a handler it is cancelled
+        at once. Plain methods are always cancelled.
+        """
+        self._add_stop_handler(handler)
+
+
+@attrs.frozen(kw_only=True)
+class Reply:
+    """The answer of a plain method.
+
+    Attributes:
+        result: JSON bytes of the result.
+    """
+
+    result: bytes
+
+
+@attrs.frozen
+class Event:
+    """One stored event of a run.
+
+    Attributes:
+        seq: Its number, from 1 without holes.
+        payload: JSON bytes of what a client sees as `result`.
+    """
+
+    seq: int
+    payload: bytes
+
+
+@attrs.frozen(kw_only=True)
+class ErrorObject:
+    """A JSON-RPC error object, as it appears in answers and in the `done` event of a run that failed.
+
+    Attributes:
+        code: Number from the table of errors.
+        message: One sentence for a person.
+        data: `kind` and what belongs to it.
+    """
+
+    code: int
+    message: str
+    data: dict[str, JsonValue] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class Done:
+    """The last event of every run, exactly once.
+
+    An activation may yield one as its last event, or a subclass with more members; when it does not, the host adds it.
+
+    Attributes:
+        outcome: How the run ended.
+        error: What a plain call would have answered, when it did not end well.
+    """
+
+    type: Literal["done"] = "done"
+    outcome: Outcome = "complete"
+    error: ErrorObject | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Parameter:
+    """One parameter of a method.
+
+    Attributes:
+        name: As in the signature.
+        annotation: Its Python type, `Annotated` kept.
+        required: Whether it has no default.
+        default: The default; None when required.
+        description: From the docstring.
+    """
+
+    name: str
+    annotation: Any
+    required: bool
+    default: Any = None
+    description: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Method:
+    """One method as the registry knows it.
+
+    Attributes:
+        name: Dotted name, `claudecode.create`.
+        namespace: All but the last part.
+        summary: First paragraph of the docstring, on one line.
+        description: The whole prose of the docstring.
+        parameters: In the order of the signature, without `self` and the `Call`.
+        call_parameter: Name of the parameter that takes the `Call`, if any.
+        result: Python type of the result, or of one event of a streaming method.
+        scope: What a caller must hold, `claudecode:create`.
+        streaming: Whether it answers with a run.
+        durable: Whether its run goes on without a reader and is kept.
+        hands_on: Whether it is streaming by handing on an existing run (`rpc.resume`).
+        public: Whether it needs no scope at all.
+        read_only, destructive, idempotent: Hints for clients.
+        deadline_s: Longest time a call may take, None for the server's default.
+        errors: Errors of its own that it declares.
+        params_schema: JSON Schema of the parameters as one object.
+        result_schema: JSON Schema of the result; of one event for a streaming method.
+        hash: First 16 hex digits of SHA-256 over the canonical JSON of its contract.
+        function: The bound function.
+    """
+
+    name: str
+    namespace: str
+    summary: str
+    description: str
+    parameters: tuple[Parameter, ...]
+    call_parameter: str | None
+    result: Any
+    scope: str
+    streaming: bool = False
+    durable: bool = False
+    hands_on: bool = False
+    public: bool = False
+    read_only: bool = False
+    destructive: bool = False
+    idempotent: bool = False
+    deadline_s: float | None = None
+    errors: tuple[type[CallError], ...] = ()
+    params_schema: JsonValue = attrs.field(factory=dict, repr=False)
+    result_schema: JsonValue = attrs.field(factory=dict, repr=False)
+    hash: str = ""
+    function: Callable[..., Any] = attrs.field(repr=False)

@@ -1,0 +1,218 @@
+"""The public API for plugin authors. Everything an activation needs comes from here.
+
+Importing it costs attrs, pluggy and the standard library: no server, no database, no Claude library.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, ClassVar, Literal, TypeVar
+
+import attrs
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+
+from clonk_core.errors import (
+    ActivationError,
+    CallCancelled,
+    CallError,
+    Conflict,
+    DeadlineExceeded,
+    Forbidden,
+    InvalidParams,
+    NotFound,
+    RateLimited,
+    StorageFull,
+    TooLarge,
+    Unavailable,
+)
+from clonk_core.hookspecs import hookimpl
+from clonk_core.ids import new_id
+from clonk_core.interfaces import Database, Following, Host, Log, PluginStatus, Run, RunSummary, Transaction
+from clonk_core.messages import Call, Caller, Done, ErrorObject, JsonValue, Outcome, StopReason
+
+__all__ = [
+    "Activation",
+    "ActivationError",
+    "Call",
+    "CallCancelled",
+    "CallError",
+    "Caller",
+    "Check",
+    "CheckResult",
+    "Command",
+    "Conflict",
+    "Database",
+    "DeadlineExceeded",
+    "Done",
+    "ErrorObject",
+    "Following",
+    "Forbidden",
+    "Ge",
+    "Gt",
+    "Host",
+    "InvalidParams",
+    "JsonValue",
+    "Le",
+    "Log",
+    "Lt",
+    "MaxLen",
+    "MethodOptions",
+    "MinLen",
+    "NotFound",
+    "Outcome",
+    "Pattern",
+    "PluginStatus",
+    "RateLimited",
+    "Run",
+    "RunSummary",
+    "StopReason",
+    "StorageFull",
+    "TooLarge",
+    "Transaction",
+    "Unavailable",
+    "hookimpl",
+    "method",
+    "new_id",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@attrs.frozen
+class Pattern:
+    """Bound on a string: `Annotated[str, Pattern("[a-z]+")]`.
+
+    Attributes:
+        regex: The whole string must match; the dialect that Python's `re` and ECMA 262 share.
+        says: What is allowed, in words, for the error message.
+    """
+
+    regex: str
+    says: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class MethodOptions:
+    """What `method` was told; see there."""
+
+    scope: str | None = None
+    durable: bool = False
+    public: bool = False
+    read_only: bool = False
+    destructive: bool = False
+    idempotent: bool = False
+    deadline_s: float | None = None
+    errors: tuple[type[CallError], ...] = ()
+
+
+def method(
+    *,
+    scope: str | None = None,
+    durable: bool = False,
+    public: bool = False,
+    read_only: bool = False,
+    destructive: bool = False,
+    idempotent: bool = False,
+    deadline_s: float | None = None,
+    errors: Sequence[type[CallError]] = (),
+) -> Callable[[F], F]:
+    """Offer an async method of an `Activation` to callers. Its signature is its schema, its docstring its help.
+
+    Args:
+        scope: Verb that a key must hold (`read` for `dice:read`); the method's own name when None.
+        durable: A streaming method whose run goes on without a reader, is kept and can be resumed.
+        public: Callable without any scope.
+        read_only: Hint: changes nothing.
+        destructive: Hint: may delete or overwrite.
+        idempotent: Hint: calling it twice does what calling it once does.
+        deadline_s: Longest time a call may take, in seconds; None for the server's `deadline_s` for plain methods and no
+            limit for streaming ones.
+        errors: Errors of the activation's own that it may answer with.
+    """
+    options = MethodOptions(
+        scope=scope,
+        durable=durable,
+        public=public,
+        read_only=read_only,
+        destructive=destructive,
+        idempotent=idempotent,
+        deadline_s=deadline_s,
+        errors=tuple(errors),
+    )
+
+    def mark(function: F) -> F:
+        function.__clonk_method__ = options  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+class Activation:
+    """A plugin's object that offers methods under one namespace. Subclass it; one instance lives per tenant.
+
+    Attributes:
+        namespace: First part of its methods' names: lower-case letters, digits and `_`; dots nest.
+        version: Version of the contract it offers.
+        children: Activations nested below this one, each with a namespace that begins with this one's and a dot.
+    """
+
+    namespace: ClassVar[str]
+    version: ClassVar[str] = "0"
+    children: "Sequence[Activation]" = ()
+
+    async def open(self) -> None:
+        """Get ready, once, after the databases are open and before the first call. Override when there is need."""
+
+    async def serve(self, started: Callable[[], None]) -> None:
+        """Work in the background until cancelled. Override when there is need.
+
+        The host supervises it: when it raises it is started again with a growing delay; at shutdown it is cancelled
+        after the calls have ended. Returning ends it for good.
+
+        Args:
+            started: To be called once, when the service works.
+        """
+        started()
+
+    async def close(self) -> None:
+        """Let go of what `open` took, once, after the services have ended. Override when there is need."""
+
+
+@attrs.frozen(kw_only=True)
+class Command:
+    """One command of the command line.
+
+    Attributes:
+        name: What is typed after `clonk`.
+        function: Async or plain; its signature is the command's flags and its docstring the help. Returns the exit code
+            (None is 0).
+    """
+
+    name: str
+    function: Callable[..., Awaitable[int | None] | int | None]
+
+
+@attrs.frozen(kw_only=True)
+class CheckResult:
+    """What a check of `clonk doctor` found.
+
+    Attributes:
+        state: `ok`, `warning` (works, but look), `failed` (does not work).
+        message: What was found, one line.
+        fix: What to do about it.
+    """
+
+    state: Literal["ok", "warning", "failed"]
+    message: str
+    fix: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Check:
+    """One check of `clonk doctor`.
+
+    Attributes:
+        name: What is checked, two or three words.
+        function: Async, returns what it found.
+    """
+
+    name: str
+    function: Callable[[], Awaitable[CheckResult]]
