@@ -1,0 +1,76 @@
+"""Rules for every test: async tests end within their deadline, and nothing is skipped unseen in CI."""
+
+import functools
+import os
+from collections.abc import Awaitable, Callable, Generator
+from inspect import iscoroutinefunction
+from typing import Any
+
+import pytest
+import trio
+
+DEFAULT_DEADLINE_S = 60.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bound every async test by `@pytest.mark.deadline(seconds)`, or 60 s.
+
+    pytest-timeout stops a test by a signal or a thread, which leaves trio's threads and processes behind; a cancelled
+    scope lets the test and its fixtures clean up.
+    """
+    for item in items:
+        if not isinstance(item, pytest.Function):
+            continue
+        marker = item.get_closest_marker("deadline")
+        seconds = float(marker.args[0] if marker.args else marker.kwargs["seconds"]) if marker else DEFAULT_DEADLINE_S
+        hypothesis = getattr(item.obj, "hypothesis", None)
+        if hypothesis is not None:
+            if iscoroutinefunction(hypothesis.inner_test):
+                hypothesis.inner_test = _bounded(hypothesis.inner_test, seconds)
+        elif iscoroutinefunction(item.obj):
+            # Ahead of the marker that trio_mode appends, so that ours is the runner that pytest-trio takes.
+            item.add_marker(pytest.mark.trio(run=functools.partial(_run_bounded, seconds)), append=False)
+
+
+def _bounded(function: Callable[..., Awaitable[Any]], seconds: float) -> Callable[..., Awaitable[Any]]:
+    @functools.wraps(function)
+    async def bounded(*args: Any, **kwargs: Any) -> Any:
+        with trio.fail_after(seconds):
+            return await function(*args, **kwargs)
+
+    return bounded
+
+
+def _run_bounded(seconds: float, main: Callable[[], Awaitable[Any]], **options: Any) -> Any:
+    """Run the test with its async fixtures, all of it within `seconds`."""
+
+    async def bounded_main() -> Any:
+        with trio.fail_after(seconds):
+            return await main()
+
+    return trio.run(bounded_main, **options)
+
+
+def _fail_if_unmet_need(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn a skip with a reason "needs ..." into a failure under CI: what is missing there is a broken CI."""
+    if not os.environ.get("CI") or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    reason = reason.removeprefix("Skipped: ")
+    if reason.startswith("needs "):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but CI must have what it {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _fail_if_unmet_need(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _fail_if_unmet_need(report)
+    return report
