@@ -35,6 +35,10 @@ fi
 # An active environment of the user's, or a setting for another project, must not lead uv elsewhere.
 unset VIRTUAL_ENV CONDA_PREFIX PYTHONPATH PYTHONHOME
 export UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON="$python" UV_PYTHON_DOWNLOADS=never
+# The system's certificates where it has some, as pip does: a network's own is not among those that uv brings.
+if [ -s /etc/ssl/certs/ca-certificates.crt ] || [ -s /etc/pki/tls/certs/ca-bundle.crt ]; then
+    export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
+fi
 echo "Installing the locked packages into .venv ($("$python" --version)) ..."
 .tools/bin/uv sync --quiet --locked --all-packages --all-groups
 touch .venv/.ready
