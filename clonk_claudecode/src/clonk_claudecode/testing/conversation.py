@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -11,7 +12,17 @@ import attrs
 Kind = Literal["turn", "side", "count_tokens", "other"]
 
 # Texts that the client puts into user messages by itself; none of them is a prompt.
-_NOT_A_PROMPT = ("<system-reminder>", "[Request interrupted by user", "<local-command-", "<command-name>")
+_NOT_A_PROMPT = (
+    "<system-reminder>",
+    "<task-notification>",
+    "<local-command-",
+    "<command-name>",
+    "[Request interrupted by user",
+    "This session is being continued from a previous conversation",
+)
+# How the client asks for the summary of a conversation that it compacts (seen with 2.1.330).
+_COMPACTION = "CRITICAL: Respond with TEXT ONLY"
+_WORKING_DIR = re.compile(r"\b(?:primary )?working directory: (\S.*)", re.IGNORECASE)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -31,6 +42,10 @@ class RecordedRequest:
     path: str
     headers: Mapping[str, str]
     body: Any
+
+    def as_json(self) -> dict[str, Any]:
+        """What a test in another process gets to see."""
+        return attrs.asdict(self) | {"headers": dict(self.headers), "prompt": self.prompt, "place": self.place}
 
     @property
     def token(self) -> str | None:
@@ -56,6 +71,11 @@ class RecordedRequest:
         return find_prompt(self.messages)[1]
 
     @property
+    def working_dir(self) -> str | None:
+        """The directory the client says it works in; None when it says nothing."""
+        return find_working_dir(self.body)
+
+    @property
     def place(self) -> int:
         """How many replies the assistant has given since the prompt: 0 for the first request of a turn."""
         index = find_prompt(self.messages)[0]
@@ -75,9 +95,36 @@ def classify(method: str, path: str, body: Any) -> Kind:
         return "count_tokens"
     if method != "POST" or route != "/v1/messages" or not isinstance(body, dict):
         return "other"
-    if not body.get("tools") or body.get("max_tokens") == 1:
-        return "side"
-    return "turn"
+    return "side" if _is_side_request(body) else "turn"
+
+
+def _is_side_request(body: dict[str, Any]) -> bool:
+    """Know the probes, titles and summaries of the client.
+
+    Seen with 2.1.330: a title is asked with a system prompt that names no working directory, without tools and without
+    thinking; a session that has all its tools switched off still names the directory and thinks.
+    """
+    if body.get("max_tokens") == 1:
+        return True
+    messages = body.get("messages")
+    if isinstance(messages, list) and find_prompt(messages)[1].startswith(_COMPACTION):
+        return True
+    bare = not body.get("tools") and "thinking" not in body
+    return bare and bool(body.get("system")) and find_working_dir(body) is None
+
+
+def find_working_dir(body: Any) -> str | None:
+    """Find the directory in the system prompt, or in the messages, where newer clients put it."""
+    if not isinstance(body, dict):
+        return None
+    texts = _texts(body.get("system"))
+    for message in _dicts(body.get("messages")):
+        if message.get("role") == "system":
+            texts.extend(_texts(message.get("content")))
+    for text in texts:
+        if found := _WORKING_DIR.search(text):
+            return found[1].strip()
+    return None
 
 
 def find_prompt(messages: list[dict[str, Any]]) -> tuple[int, str]:

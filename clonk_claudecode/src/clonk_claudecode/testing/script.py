@@ -162,13 +162,25 @@ Answer = Turn | Block | str
 
 Chooser = Callable[["RecordedRequest"], Answer]
 Step = Answer | Chooser
+_SINGLE = (str, Reply, Fail, Hang, Cut, Slow, Text, LongText, Thinking, ToolUse, Wait, Sleep)
+
+
+def _answers(value: Iterable[Step]) -> tuple[Step, ...]:
+    return tuple(value)
 
 
 @attrs.frozen
 class Attempts:
     """Different answers to the same request: the first try gets the first one, and the last one stays."""
 
-    answers: tuple[Step, ...] = attrs.field(converter=tuple, validator=attrs.validators.min_len(1))
+    answers: tuple[Step, ...] = attrs.field(converter=_answers, validator=attrs.validators.min_len(1))
+
+
+def _turns(value: Step | Attempts | Iterable[Step | Attempts]) -> tuple[Step | Attempts, ...]:
+    """Take several turns or a single one."""
+    if isinstance(value, (*_SINGLE, Attempts)) or callable(value):
+        return (value,)
+    return tuple(value)
 
 
 @attrs.frozen
@@ -184,13 +196,33 @@ class Rule:
         turns: The answers, in the order of the conversation.
     """
 
-    when: str
-    turns: tuple[Step | Attempts, ...] = attrs.field(converter=tuple)
+    when: str = attrs.field()
+    turns: tuple[Step | Attempts, ...] = attrs.field(converter=_turns)
+
+    @when.validator
+    def _check_when(self, _attribute: object, value: str) -> None:
+        re.compile(value)
 
 
 def echo(request: RecordedRequest) -> Answer:
     """Say the last prompt again; the default answer of a script."""
     return Reply(Text(f"You said: {request.prompt}"))
+
+
+def answer_side_request(request: RecordedRequest) -> Answer:
+    """Give a title where one is asked for, and a sentence otherwise."""
+    if request.body.get("output_config", {}).get("format"):
+        return '{"title": "Scripted conversation"}'
+    return "A short summary of a scripted conversation."
+
+
+def _rules(value: Iterable[Rule]) -> tuple[Rule, ...]:
+    return tuple(value)
+
+
+def _queue(steps: Iterable[Step | Attempts]) -> tuple[Step, ...]:
+    """Write attempts out: in a queue a retry takes the next answer anyway."""
+    return tuple(answer for step in steps for answer in (step.answers if isinstance(step, Attempts) else (step,)))
 
 
 @attrs.frozen(kw_only=True)
@@ -204,10 +236,10 @@ class Script:
         side: Answers the client's own small requests (titles, probes), which never use up rules or queue.
     """
 
-    rules: tuple[Rule, ...] = attrs.field(default=(), converter=tuple)
-    queue: tuple[Step, ...] = attrs.field(default=(), converter=tuple)
-    default: Step = echo
-    side: Step = attrs.field(factory=lambda: Reply(Text('{"title": "Scripted conversation"}')))
+    rules: tuple[Rule, ...] = attrs.field(default=(), converter=_rules)
+    queue: tuple[Step, ...] = attrs.field(default=(), converter=_queue)
+    default: Step | Attempts = echo
+    side: Step = answer_side_request
 
 
 def as_turn(answer: Answer) -> Turn:
@@ -217,15 +249,12 @@ def as_turn(answer: Answer) -> Turn:
     return Reply(answer)
 
 
-def as_script(script: Script | Answer | Chooser | Iterable[Step | Rule]) -> Script:
+def as_script(script: Script | Answer | Chooser | Iterable[Step | Attempts | Rule]) -> Script:
     """Take a script, one answer or function for everything, or a list of rules and queued answers."""
     if isinstance(script, Script):
         return script
-    if isinstance(script, str | Reply | Fail | Hang | Cut | Slow | Text | LongText | Thinking | ToolUse | Wait | Sleep):
-        return Script(default=script)
-    if callable(script):
+    if isinstance(script, _SINGLE) or callable(script):
         return Script(default=script)
     items = list(script)
-    rules = [item for item in items if isinstance(item, Rule)]
-    queue = [item for item in items if not isinstance(item, Rule)]
-    return Script(rules=tuple(rules), queue=tuple(queue))
+    rules = tuple(item for item in items if isinstance(item, Rule))
+    return Script(rules=rules, queue=tuple(item for item in items if not isinstance(item, Rule)))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Any
+from typing import Any, TextIO
 
-import attrs
 import trio
 
 from clonk_claudecode.testing.conversation import RecordedRequest, classify, count_input_tokens
 from clonk_claudecode.testing.http1 import ConnectionCut, HttpRequest, Responder, serve_connection
 from clonk_claudecode.testing.script import (
     Answer,
+    Attempts,
     Chooser,
     Cut,
     Fail,
@@ -45,13 +45,17 @@ _ERROR_TYPES = {
 
 
 class ScriptedModel:
-    """A running model: its address, what it was asked, and the gates of its replies."""
+    """A running model: its address, what it was asked, and the gates of its replies.
 
-    def __init__(self, script: Script, *, required_token: str | None = None) -> None:
+    Every request is kept as long as the model runs, about 100 KiB each with the real client.
+    """
+
+    def __init__(self, script: Script, *, required_token: str | None = None, log: TextIO | None = None) -> None:
         self.base_url = ""
         self.requests: list[RecordedRequest] = []
         self._selection = Selection(script)
         self._required_token = required_token
+        self._log = log
         self._changed = trio.Condition()
         self._gates: dict[str, trio.Event] = {}
         self._reached: dict[str, trio.Event] = {}
@@ -61,7 +65,7 @@ class ScriptedModel:
         """The requests of conversations alone, without the client's own small ones."""
         return [request for request in self.requests if request.kind == "turn"]
 
-    def add(self, *steps: Step | Rule) -> None:
+    def add(self, *steps: Step | Attempts | Rule) -> None:
         """Add answers or rules while the model runs."""
         self._selection.add(*steps)
 
@@ -91,9 +95,7 @@ class ScriptedModel:
             headers=http.headers,
             body=body,
         )
-        self.requests.append(request)
-        async with self._changed:
-            self._changed.notify_all()
+        await self._record(request)
         if request.kind == "other":
             await self._answer_other(request, responder)
         elif self._required_token is not None and request.token != self._required_token:
@@ -103,12 +105,31 @@ class ScriptedModel:
         else:
             await self._answer_message(request, responder)
 
+    async def _record(self, request: RecordedRequest) -> None:
+        self.requests.append(request)
+        if self._log is not None:
+            self._log.write(json.dumps(request.as_json()) + "\n")
+            self._log.flush()
+        async with self._changed:
+            self._changed.notify_all()
+
     async def _answer_other(self, request: RecordedRequest, responder: Responder) -> None:
+        """Answer probes, and the questions of a test that runs in another process."""
         route = request.path.partition("?")[0]
-        if route == "/" and request.method in ("GET", "HEAD"):
-            await responder.send_json(200, {"model": "scripted"})
-        else:
-            await _send_fail(Fail(404, message=f"no such endpoint: {request.method} {route}"), responder)
+        match request.method, route.strip("/").split("/"):
+            case "GET" | "HEAD", [""] | ["api", "hello"]:
+                await responder.send_json(200, {"message": "scripted model"})
+            case "GET", ["_scripted", "requests"]:
+                shown = [known.as_json() for known in self.requests if known is not request]
+                await responder.send_json(200, shown)
+            case "GET", ["_scripted", "reached", gate]:
+                await self.wait_reached(gate)
+                await responder.send_json(200, {"reached": gate})
+            case "POST", ["_scripted", "release", gate]:
+                self.release(gate)
+                await responder.send_json(200, {"released": gate})
+            case _:
+                await _send_fail(Fail(404, message=f"no such endpoint: {request.method} {route}"), responder)
 
     async def _answer_message(self, request: RecordedRequest, responder: Responder) -> None:
         turn = self._selection.choose(request)
@@ -207,10 +228,11 @@ def _parse(body: bytes) -> Any:
 
 @contextlib.asynccontextmanager
 async def scripted_model(
-    script: Script | Answer | Chooser | Iterable[Step | Rule] = Script(),
+    script: Script | Answer | Chooser | Iterable[Step | Attempts | Rule] = (),
     *,
     port: int = 0,
     required_token: str | None = None,
+    log: TextIO | None = None,
 ) -> AsyncIterator[ScriptedModel]:
     """Run a scripted model on the loopback for the time of the block.
 
@@ -218,15 +240,31 @@ async def scripted_model(
         script: A script, one answer or function for every request, or a list of rules and queued answers.
         port: Port to listen on; 0 takes a free one.
         required_token: Requests with any other credential are answered with 401.
+        log: Where to write every request, one JSON object a line. Credentials are in it.
+
+    Raises:
+        OSError: The port is taken.
     """
-    model = ScriptedModel(as_script(script), required_token=required_token)
+    model = ScriptedModel(as_script(script), required_token=required_token, log=log)
     listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
     model.base_url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    body_error: Exception | None = None
     async with trio.open_nursery() as nursery:
 
         async def serve(stream: trio.SocketStream) -> None:
             await serve_connection(stream, model.answer)
 
         nursery.start_soon(trio.serve_listeners, serve, listeners)
-        yield model
+        try:
+            yield model
+        except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery's exception group
+            body_error = error
         nursery.cancel_scope.cancel()
+    if body_error is not None:
+        raise body_error
+
+
+if __name__ == "__main__":
+    from clonk_claudecode.testing.command import main
+
+    main()

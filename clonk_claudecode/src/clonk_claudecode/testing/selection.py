@@ -7,8 +7,10 @@ import json
 import re
 from collections import Counter, deque
 
+import attrs
+
 from clonk_claudecode.testing.conversation import RecordedRequest
-from clonk_claudecode.testing.script import Attempts, Rule, Script, Step, Turn, as_turn
+from clonk_claudecode.testing.script import Attempts, Rule, Script, Step, Turn, as_script, as_turn
 
 
 class Selection:
@@ -19,16 +21,11 @@ class Selection:
         self._queue = deque(script.queue)
         self._tries: Counter[str] = Counter()
 
-    def add(self, *steps: Step | Rule) -> None:
+    def add(self, *steps: Step | Attempts | Rule) -> None:
         """Add answers to the end of the queue, and rules behind the other rules, while the model runs."""
-        rules = [step for step in steps if isinstance(step, Rule)]
-        self._queue.extend(step for step in steps if not isinstance(step, Rule))
-        self._script = Script(
-            rules=(*self._script.rules, *rules),
-            queue=self._script.queue,
-            default=self._script.default,
-            side=self._script.side,
-        )
+        added = as_script(steps)
+        self._queue.extend(added.queue)
+        self._script = attrs.evolve(self._script, rules=(*self._script.rules, *added.rules))
 
     def choose(self, request: RecordedRequest) -> Turn:
         """Return the answer; uses up the queue and counts the tries, so ask once per request."""
