@@ -42,12 +42,14 @@ class Request:
         params: Named (a mapping) or positional (a sequence) arguments; None when left out.
         id: String, number or None as sent; `NOT_GIVEN` makes it a notification.
         size: Bytes of the message it came in.
+        plain_only: Answer `invalid_request` instead of starting a streaming method: there is no room for its events.
     """
 
     method: str
     params: Mapping[str, JsonValue] | Sequence[JsonValue] | None = None
     id: object = NOT_GIVEN
     size: int = 0
+    plain_only: bool = False
 
     @property
     def is_notification(self) -> bool:

@@ -1,0 +1,1 @@
+"""Clients of Clonk for Python programs on trio."""

@@ -1,0 +1,1 @@
+"""The doors: sockets and standard streams, given a `Dispatch`. Nothing here knows a method."""

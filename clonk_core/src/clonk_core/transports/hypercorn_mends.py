@@ -1,0 +1,274 @@
+"""Hypercorn on trio with its faults mended, all of them here. Each has a test; drop a mend when upstream has it.
+
+1. A connection is never closed when the application is cancelled by the disconnect that its own last message causes, as
+   every quart-trio application is (hypercorn issue 330): `Connection: close` and HTTP/1.0 give no end of file. The last
+   message of a response is shielded.
+2. A reader that stalls holds `send_all` for ever, in a shield, and with it the shutdown. Every send has a limit and can
+   be cut off.
+3. A request's body that the application does not read fills its queue; then the last message of the response waits for
+   room in the queue of the very task that sends it. What nobody will read is dropped.
+4. A connection closed with unread data is reset by the kernel, and the client may lose the answer that it was sent
+   (413 for a body that is too large). The end is sent, then what still comes is thrown away for a moment.
+5. An exception in one connection ends the whole server. It is logged, and ends that connection.
+6. Pipelined requests behind the last answer of a connection leave its task waiting for ever. The moment of 4 ends it.
+
+Written for hypercorn 0.18, HTTP/1 without TLS.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+import attrs
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup, _handle
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import parse_socket_addr, wrap_app
+
+ASGIApp = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+"""An ASGI 3 application."""
+
+_LINGER_S: Final = 2.0
+"""How long a client may take to notice that the connection is over."""
+
+_LINGER_BYTES: Final = 64 * 2**20
+"""At most this much is thrown away after the last answer."""
+
+_SEND_CHUNK_BYTES: Final = 64 * 1024
+"""The limit of time counts for each piece, so that a slow reader is not a stalled one."""
+
+_log = logging.getLogger("clonk.http")
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """Limits of one connection.
+
+    Attributes:
+        send_timeout_s: A reader that takes no 64 KiB in this time has stalled and is dropped.
+        idle_timeout_s: A connection without a request, or with half a request line, is closed after this time.
+        header_bytes: Largest size of a request line with its headers.
+    """
+
+    send_timeout_s: float = 30.0
+    idle_timeout_s: float = 75.0
+    header_bytes: int = 32 * 1024
+
+
+async def serve_asgi(
+    app: ASGIApp,
+    listeners: Sequence[trio.SocketListener],
+    *,
+    shutdown: trio.Event,
+    grace_s: float,
+    limits: Limits = Limits(),  # noqa: B008  (frozen)
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `app` on the listeners until `shutdown` is set; then let open requests end for `grace_s` and cut the rest.
+
+    The listeners are closed on the way out. Cancelling cuts everything at once.
+    """
+    context = WorkerContext(None)
+    config = _hypercorn_config(limits)
+    open_connections: set[MendedServer] = set()
+
+    async def handle(stream: trio.SocketStream) -> None:
+        server = MendedServer(wrap_app(app, 0, "asgi"), config, context, ConnectionState({}), stream, limits)
+        open_connections.add(server)
+        try:
+            await server.run()
+        finally:
+            open_connections.discard(server)
+
+    async def cut_when_over(connections: trio.Nursery) -> None:
+        try:
+            await shutdown.wait()
+            await trio.sleep(grace_s)
+            connections.cancel_scope.cancel()
+        finally:
+            for server in list(open_connections):
+                server.abort()
+
+    async with trio.open_nursery() as guard:
+        async with trio.open_nursery() as connections:
+            guard.start_soon(cut_when_over, connections)
+            async with trio.open_nursery() as accepting:
+                accept = partial(trio.serve_listeners, handle, list(listeners), handler_nursery=connections)
+                await accepting.start(accept)
+                task_status.started()
+                await shutdown.wait()
+                accepting.cancel_scope.cancel()
+            await context.terminated.set()
+        guard.cancel_scope.cancel()
+
+
+def _hypercorn_config(limits: Limits) -> Config:
+    config = Config()
+    config.errorlog = _log
+    config.include_server_header = False
+    config.keep_alive_timeout = limits.idle_timeout_s
+    config.keep_alive_max_requests = 1_000_000
+    config.h11_max_incomplete_size = limits.header_bytes
+    return config
+
+
+class MendedTaskGroup(TaskGroup):
+    """Runs the application for one request; mends 1 and 3."""
+
+    async def spawn_app(  # type: ignore[override]
+        self,
+        app: Any,
+        config: Config,
+        scope: Any,
+        send: Callable[[Any], Awaitable[None]],
+    ) -> Callable[[Any], Awaitable[None]]:
+        """Start the application and return the function that gives it what comes in."""
+        sender, receiver = trio.open_memory_channel[Any](config.max_app_queue_size)
+        disconnect = f"{scope['type']}.disconnect"
+
+        async def receive() -> Any:
+            try:
+                return await receiver.receive()
+            except trio.EndOfChannel:
+                return {"type": disconnect}
+
+        async def put(message: Any) -> None:
+            if message["type"] == disconnect:
+                sender.close()
+                return
+            try:
+                await sender.send(message)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # the application has ended, or the client has
+
+        async def send_mended(message: Any) -> None:
+            with trio.CancelScope(shield=_is_last(message)):
+                await send(message)
+
+        async def run() -> None:
+            with receiver:
+                await _handle(
+                    app, config, scope, receive, send_mended, trio.to_thread.run_sync, trio.from_thread.run
+                )
+
+        assert self._nursery is not None  # noqa: S101  (entered by the server below)
+        self._nursery.start_soon(run)
+        return put
+
+
+def _is_last(message: Any) -> bool:
+    """Tell whether this message ends the response; it then also closes or recycles the connection."""
+    return message is None or (message["type"] == "http.response.body" and not message.get("more_body", False))
+
+
+class MendedServer(TCPServer):
+    """One connection; mends 2, 4, 5 and 6."""
+
+    def __init__(
+        self,
+        app: Any,
+        config: Config,
+        context: WorkerContext,
+        state: ConnectionState,
+        stream: trio.SocketStream,
+        limits: Limits,
+    ) -> None:
+        super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]
+        self._plain_stream = stream
+        self._limits = limits
+        self._sending: trio.CancelScope | None = None
+        self._reading = trio.CancelScope()
+        self._over = False
+
+    def abort(self) -> None:
+        """Cut a send that is under way; the connection ends with it."""
+        if self._sending is not None:
+            self._sending.cancel()
+
+    async def run(self) -> None:
+        """Serve the connection to its end; nothing but `Cancelled` comes out."""
+        try:
+            socket = self._plain_stream.socket
+            client = parse_socket_addr(socket.family, socket.getpeername())
+            server = parse_socket_addr(socket.family, socket.getsockname())
+            async with MendedTaskGroup() as task_group:
+                self._task_group = task_group
+                self.protocol = H11Protocol(  # type: ignore[assignment]
+                    self.app,
+                    self.config,
+                    self.context,  # type: ignore[arg-type]
+                    task_group,
+                    ConnectionState(self.state),
+                    False,
+                    client,
+                    server,
+                    self.protocol_send,
+                )
+                await self.idle_task.restart(self._task_group, self._idle_timeout)
+                await self._read_data()
+                await self.idle_task.stop()
+        except* OSError:
+            pass
+        except* Exception:
+            _log.exception("a connection ended with an error")
+        finally:
+            await trio.aclose_forcefully(self._plain_stream)
+
+    async def protocol_send(self, event: Event) -> None:
+        """Do what the protocol asks for: send bytes, end the connection, watch it when it is idle."""
+        if isinstance(event, RawData):
+            async with self.send_lock:
+                if event.data and not self._over:
+                    await self._send_bounded(memoryview(event.data))
+        elif isinstance(event, Closed):
+            await self._finish()
+            await self.protocol.handle(Closed())
+        else:
+            await super().protocol_send(event)
+
+    async def _send_bounded(self, data: memoryview) -> None:
+        try:
+            for start in range(0, len(data), _SEND_CHUNK_BYTES):
+                deadline = trio.current_time() + self._limits.send_timeout_s
+                with trio.CancelScope(shield=True, deadline=deadline) as self._sending:
+                    await self._plain_stream.send_all(data[start : start + _SEND_CHUNK_BYTES])
+                if self._sending.cancelled_caught:
+                    _log.warning("a reader was dropped: it took nothing for %s s", self._limits.send_timeout_s)
+                    raise trio.BrokenResourceError
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await trio.aclose_forcefully(self._plain_stream)  # wakes the reading task too
+            await self.protocol.handle(Closed())
+        finally:
+            self._sending = None
+
+    async def _finish(self) -> None:
+        """Send the end; what still comes is thrown away until the client has noticed."""
+        async with self.send_lock:
+            self._over = True
+            self._reading.deadline = trio.current_time() + _LINGER_S
+            try:
+                await self._plain_stream.send_eof()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._reading.cancel()
+
+    async def _read_data(self) -> None:
+        with self._reading:
+            thrown_away = 0
+            while thrown_away < _LINGER_BYTES:
+                try:
+                    data = bytes(await self._plain_stream.receive_some(MAX_RECV))
+                except (trio.ClosedResourceError, trio.BrokenResourceError):
+                    break
+                if self._over:
+                    thrown_away += len(data)
+                else:
+                    await self.protocol.handle(RawData(data))
+                if not data:
+                    break
+        await self.protocol.handle(Closed())

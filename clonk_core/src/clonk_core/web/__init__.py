@@ -1,0 +1,1 @@
+"""Pages for people and small documents for programs, beside `/mcp`."""
