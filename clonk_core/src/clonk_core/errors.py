@@ -15,13 +15,15 @@
     │   ├── RateLimited          rate_limited         too often, with `retry_after_s`
     │   ├── CallCancelled        cancelled            stopped on request
     │   ├── Unavailable          unavailable          cannot be served now
-    │   │   └── StorageFull      storage_full         no room left on the disk
+    │   │   ├── StorageFull      storage_full         no room left on the disk
+    │   │   └── ServerRestarted  server_restarted     the server ended before the run did
     │   └── DeadlineExceeded     deadline_exceeded    out of time
     ├── ActivationError          the plugin author's fault
     │   ├── SchemaError          a signature has no schema
     │   └── PluginError          a package could not be loaded
     ├── ConfigError              the operator's fault: file, line, path and what is allowed
     └── StorageError             the database does not do what it must
+        └── ConstraintViolation  a row is refused by a constraint: a name is taken, a reference hangs
 
 Activations subclass the leaves of `CallError` with a kind of their own (`claudecode.session_busy`). The number on the
 wire belongs to the leaf and stands in one table, `wire/error_codes.py`. Anything that is no `CallError` is a bug: the
@@ -168,6 +170,12 @@ class StorageFull(Unavailable):
     kind = "storage_full"
 
 
+class ServerRestarted(Unavailable):
+    """The server ended before the run did; what it had shown until then is kept."""
+
+    kind = "server_restarted"
+
+
 class DeadlineExceeded(CallError):
     """The call's time was up."""
 
@@ -202,3 +210,15 @@ class ConfigError(ClonkError):
 
 class StorageError(ClonkError):
     """The database does not do what it must: corrupt, newer than this program, locked by another."""
+
+
+class ConstraintViolation(StorageError):
+    """A row is refused by a constraint of its table. Packages turn it into an error of their own (name taken).
+
+    Attributes:
+        constraint: The database's own words, such as `UNIQUE constraint failed: trees.name`.
+    """
+
+    def __init__(self, constraint: str) -> None:
+        super().__init__(constraint)
+        self.constraint = constraint

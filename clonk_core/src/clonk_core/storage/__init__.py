@@ -1,0 +1,1 @@
+"""Databases: one SQLite file per package, its migrations, and the data directory they live in."""

@@ -1,0 +1,22 @@
+"""The core's own database, `clonk.db`: where its tables are defined and how it is opened.
+
+The SQL that reads and writes a table stands in the room that owns it (`runs/journal.py` for runs), since rooms do not
+import each other; the definitions of all of them are one numbered sequence of files in `storage/migrations`.
+"""
+
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Final
+
+from clonk_core.storage.sqlite import SqliteDatabase, open_sqlite
+
+CORE_DATABASE: Final = "clonk"
+"""Name of the core's database, without the ending."""
+
+CORE_MIGRATIONS: Final = "clonk_core.storage.migrations"
+"""Where its numbered SQL files are."""
+
+
+def open_core_database(data_dir: Path) -> AbstractAsyncContextManager[SqliteDatabase]:
+    """Open `clonk.db` in the data directory, migrated; raises as `open_sqlite` does."""
+    return open_sqlite(data_dir / f"{CORE_DATABASE}.db", CORE_DATABASE, migrations=[CORE_MIGRATIONS])

@@ -1,0 +1,1 @@
+"""Numbered SQL files of `clonk.db`, the core's own database."""
