@@ -16,8 +16,6 @@ ROOT = Path(__file__).parent.parent
 MEMBERS = ("clonk_core", "clonk_claudecode", "clonk_arbor", "clonk_gitsync")
 # Home folders and workplaces. /workspace, /var/clonk and /etc/clonk are the specification's.
 MACHINE_PATH = re.compile(r"(?<![\w./~-])/(?:root|work|home/(?!clonk/)\w+|Users/\w+)/")
-    r"(?<![\w./~-])(?:file://)?/(?:root|work|home/(?!clonk/)\w+|Users/\w+|opt/pypi[\w-]*|opt/wheels)/"
-)
 LOCKED_HOSTS = {"pypi.org", "files.pythonhosted.org"}
 
 
