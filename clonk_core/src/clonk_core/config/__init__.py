@@ -1,0 +1,1 @@
+"""The configuration: its classes, how it is read from file, environment and flags, and how it is shown."""

@@ -1,0 +1,112 @@
+"""What the configuration asks for that this version does not do: told at the start, or a reason not to start."""
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal
+
+import attrs
+
+from clonk_core.config.nodes import DEFAULT, Origin
+from clonk_core.config.settings import Settings
+
+EMPTY_KEY_HASH: Final = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+"""SHA-256 of nothing at all: the placeholder of the specification's example."""
+
+
+@attrs.frozen(kw_only=True)
+class Notice:
+    """One thing to tell the operator.
+
+    Attributes:
+        path: Which setting.
+        message: What about it, one sentence.
+        origin: Where it was set.
+        stops: What must not begin because of it: nothing, listening on a port, or anything at all.
+    """
+
+    path: str
+    message: str
+    origin: Origin
+    stops: Literal["nothing", "listening", "everything"] = "nothing"
+
+    def __str__(self) -> str:
+        return f"{self.origin}: {self.path}: {self.message}"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address to bind can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def notices(settings: Settings, origins: Mapping[str, Origin]) -> tuple[Notice, ...]:
+    """Return everything to tell about these settings, what stops the start first."""
+    found = [*_refusals(settings, origins), *_not_yet(settings, origins)]
+    return tuple(sorted(found, key=lambda notice: notice.stops == "nothing"))
+
+
+def _refusals(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Notice]:
+    server = settings.server
+    if not is_loopback(server.host):
+        yield Notice(
+            path="server.host",
+            origin=origins.get("server.host", DEFAULT),
+            stops="listening",
+            message=f"Clonk does not listen on {server.host} yet: before API keys come in a later version it cannot "
+            "tell callers apart, and would let anyone run commands on this machine. Use 127.0.0.1, and a tunnel "
+            "(ssh -L) from elsewhere.",
+        )
+    if server.tls.enabled:
+        yield Notice(
+            path="server.tls.enabled",
+            origin=origins.get("server.tls.enabled", DEFAULT),
+            stops="listening",
+            message="TLS comes in a later version; what is meant to be encrypted would not be. Set it to false.",
+        )
+    if settings.storage.database_url is not None:
+        yield Notice(
+            path="storage.database_url",
+            origin=origins.get("storage.database_url", DEFAULT),
+            stops="everything",
+            message="Postgres comes in a later version; what is meant for it would be kept elsewhere. Leave it out "
+            "to keep everything in storage.data_dir.",
+        )
+
+
+def _not_yet(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Notice]:
+    auth, workspaces = settings.auth, settings.workspaces
+    everyone = "every caller is the local one"
+    asked = [
+        ("auth.enabled", auth.enabled, f"authentication comes in a later version; {everyone}"),
+        ("auth.api_keys", auth.api_keys, f"API keys come in a later version; {everyone}"),
+        ("auth.jwt", auth.jwt, f"tokens of identity providers come in a later version; {everyone}"),
+        ("metrics.enabled", settings.metrics.enabled, "metrics come in a later version; nothing listens on their port"),
+        (
+            "workspaces.mappings",
+            workspaces.mappings,
+            "mappings come in a later version; use gitsync.register",
+        ),
+        (
+            "workspaces.auto_discover",
+            workspaces.auto_discover,
+            "discovery comes in a later version",
+        ),
+        ("workspaces.allowed_orgs", workspaces.allowed_orgs, "discovery comes in a later version"),
+    ]
+    for path, value, message in asked:
+        if value:
+            yield Notice(path=path, message=message, origin=_first(path, origins))
+    for index, key in enumerate(auth.api_keys):
+        if key.secret_hash == EMPTY_KEY_HASH or key.secret_hash.endswith("..."):
+            path = f"auth.api_keys[{index}].secret_hash"
+            message = "is a placeholder and will never let anyone in"
+            yield Notice(path=path, message=message, origin=origins.get(path, DEFAULT))
+
+
+def _first(path: str, origins: Mapping[str, Origin]) -> Origin:
+    """Return where a setting was given, for a section where its first key was."""
+    return next((origin for at, origin in origins.items() if at == path or at.startswith(f"{path}.")), DEFAULT)

@@ -1,0 +1,300 @@
+"""Every setting of the core: frozen classes with defaults, units, bounds, and the reason where a default needs one.
+
+Metadata of a field:
+    secret: never shown, in no message and no `clonk config show`.
+    env: further environment variable that sets it, beside `CLONK_SECTION__KEY`.
+    flag: flag of `clonk serve` and `clonk stdio` that sets it.
+    default_text: the default in words, where it depends on the machine.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import attrs
+from annotated_types import Ge, Gt, Le, MinLen
+
+from clonk_core.config.places import default_data_dir
+from clonk_core.plugin import Pattern
+
+Port = Annotated[int, Ge(0), Le(65535)]
+Seconds = Annotated[float, Gt(0), Le(86_400)]
+Bytes = Annotated[int, Ge(1024), Le(1024 * 1024 * 1024)]
+Text = Annotated[str, MinLen(1)]
+
+MIB = 1024 * 1024
+
+
+@attrs.frozen(kw_only=True)
+class TlsSettings:
+    """Encryption by Clonk itself; usually a reverse proxy does it.
+
+    Attributes:
+        enabled: Whether both ports speak TLS. A later version: true stops the start.
+        cert_path: Certificate chain, PEM.
+        key_path: Private key, PEM.
+    """
+
+    enabled: bool = False
+    cert_path: Path | None = None
+    key_path: Path | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ServerSettings:
+    """Where Clonk listens, and how much it takes.
+
+    Attributes:
+        host: Address that both ports bind. Only the loopback for now: until callers prove who they are, whoever
+            reaches a port can do everything.
+        websocket_port: Port of the WebSocket transport, paths `/` and `/ws`. 0 takes any free port.
+        http_port: Port of HTTP and SSE: `/mcp`, `/health`, `/ready`, `/openrpc.json`. 0 takes any free port.
+        tls: Encryption by Clonk itself.
+        allowed_hosts: Further names that a request's `Host` header may bear, without port. The loopback's names and
+            `host` are always allowed; anything else is refused, so that no web page can reach Clonk by a name of its
+            own (DNS rebinding).
+        allowed_origins: Web origins, such as `https://app.example.com`, whose pages may call. Requests without an
+            `Origin` header do not come from web pages and are not concerned.
+        max_body_bytes: Largest body of one HTTP request, in bytes.
+        max_message_bytes: Largest message on WebSocket and stdio, in bytes.
+        max_batch_items: Most requests in one JSON-RPC batch.
+        call_deadline_s: Longest time a plain call may take, in seconds, where its method names no other. Streams have
+            no limit.
+        body_timeout_s: Longest time for the body of an HTTP request to arrive, in seconds. Longer is no client but an
+            open connection that costs.
+        keep_alive_s: A quiet SSE stream gets a comment, and a quiet WebSocket a ping, every so many seconds. 15 is
+            below the idle limit of common proxies (60 s, some 30 s).
+        send_timeout_s: Longest time one write may wait for the other side to read, in seconds. Then the connection is
+            closed; a durable stream can be resumed.
+        shutdown_grace_s: Longest time for running work to end in order at shutdown, in seconds; container runtimes
+            kill after 10 s.
+    """
+
+    host: Text = attrs.field(default="127.0.0.1", metadata={"flag": "--host"})
+    websocket_port: Port = attrs.field(default=4444, metadata={"flag": "--websocket-port"})
+    http_port: Port = attrs.field(default=4445, metadata={"flag": "--http-port"})
+    tls: TlsSettings = TlsSettings()
+    allowed_hosts: tuple[Text, ...] = ()
+    allowed_origins: tuple[Annotated[str, Pattern("https?://[^/]+", "such as https://app.example.com")], ...] = ()
+    max_body_bytes: Bytes = 10 * MIB
+    max_message_bytes: Bytes = 10 * MIB
+    max_batch_items: Annotated[int, Ge(1), Le(10_000)] = 100
+    call_deadline_s: Seconds = 30.0
+    body_timeout_s: Seconds = 30.0
+    keep_alive_s: Seconds = 15.0
+    send_timeout_s: Seconds = 30.0
+    shutdown_grace_s: Seconds = 10.0
+
+    def __attrs_post_init__(self) -> None:
+        if self.http_port and self.http_port == self.websocket_port:
+            raise ValueError(f"http_port and websocket_port are both {self.http_port}; they must differ")
+
+
+@attrs.frozen(kw_only=True)
+class ApiKeySettings:
+    """One API key.
+
+    Attributes:
+        id: Name of the key.
+        secret_hash: `sha256:` and the SHA-256 of the whole key in hex. The key itself is nowhere kept.
+        scopes: What its bearer may do: `claudecode:*`, `arbor:read`, `*`.
+        rate_limit: Most calls in a span of time: `100/min`; spans are `s`, `min`, `h`, `day`.
+        tenant: Whose data it reaches.
+        expires_at: When it stops working: `2027-01-31T00:00:00Z`.
+        allowed_networks: Networks it may be used from: `10.0.0.0/8`. Empty is everywhere.
+    """
+
+    id: Text
+    secret_hash: Annotated[str, Pattern(r"sha256:([0-9a-f]{64}|\.\.\.)", "sha256: and 64 hex digits")] = attrs.field(
+        repr=False, metadata={"secret": True}
+    )
+    scopes: tuple[Annotated[str, Pattern(r"\*|[a-z][a-z0-9_]*:(\*|[a-z][a-z0-9_]*)", "such as arbor:read")], ...] = ()
+    rate_limit: Annotated[str, Pattern("[1-9][0-9]*/(s|min|h|day)", "such as 100/min")] | None = None
+    tenant: Text | None = None
+    expires_at: datetime | None = None
+    allowed_networks: tuple[str, ...] = attrs.field(default=())
+
+    @allowed_networks.validator
+    def _check_networks(self, _attribute: "attrs.Attribute[Any]", networks: Sequence[str]) -> None:
+        for network in networks:
+            ipaddress.ip_network(network)
+
+
+@attrs.frozen(kw_only=True)
+class JwtSettings:
+    """Tokens of an identity provider.
+
+    Attributes:
+        issuer: The `iss` that tokens must bear.
+        audience: The `aud` that tokens must bear.
+        jwks_uri: Where the provider's public keys are.
+    """
+
+    issuer: Text
+    audience: Text
+    jwks_uri: Annotated[str, Pattern("https?://.+", "an http or https address")]
+
+
+@attrs.frozen(kw_only=True)
+class AuthSettings:
+    """Who may call. A later version: for now every caller is the local one, and Clonk binds the loopback only.
+
+    Attributes:
+        enabled: Whether callers must prove who they are.
+        api_keys: Keys that are let in.
+        jwt: Tokens of an identity provider that are let in.
+    """
+
+    enabled: bool = False
+    api_keys: tuple[ApiKeySettings, ...] = attrs.field(default=())
+    jwt: JwtSettings | None = None
+
+    @api_keys.validator
+    def _check_ids(self, _attribute: "attrs.Attribute[Any]", keys: Sequence[ApiKeySettings]) -> None:
+        ids = [key.id for key in keys]
+        twice = sorted({key_id for key_id in ids if ids.count(key_id) > 1})
+        if twice:
+            raise ValueError(f"api_keys: the id {twice[0]!r} is given twice")
+
+
+@attrs.frozen(kw_only=True)
+class StorageSettings:
+    """Where Clonk keeps what it must not forget.
+
+    Attributes:
+        data_dir: Folder of the databases (`clonk.db`, `claudecode.db`, `arbor.db`) and of `workspaces/`; made when it
+            is missing.
+        database_url: Postgres for several machines, `postgres://user:pass@host/clonk`. A later version: giving it
+            stops the start.
+    """
+
+    data_dir: Path = attrs.field(
+        factory=default_data_dir,
+        metadata={
+            "flag": "--data-dir",
+            "default_text": "`$XDG_DATA_HOME/clonk` or `~/.local/share/clonk`; `/var/clonk` in a container",
+        },
+    )
+    database_url: Annotated[str, Pattern("postgres(ql)?://.+", "postgres://user:pass@host/name")] | None = attrs.field(
+        default=None, repr=False, metadata={"secret": True}
+    )
+
+
+@attrs.frozen(kw_only=True)
+class WorkspaceMapping:
+    """One folder and the repository it belongs to.
+
+    Attributes:
+        path: The folder.
+        remote: Its remote, `git@github.com:org/repo.git`.
+        branch: Branch to work on.
+        auto_commit: Commit after each chat.
+        auto_push: Push after each commit.
+    """
+
+    path: Path
+    remote: Text
+    branch: Text = "main"
+    auto_commit: bool = False
+    auto_push: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class WorkspacesSettings:
+    """Folders that sessions work in.
+
+    Attributes:
+        roots: Folders below which sessions and repositories may live, symbolic links resolved. The data directory's own
+            `workspaces/` is always one.
+        mappings: Folders with their remotes, for gitsync. A later version.
+        auto_discover: Look for repositories below the roots. A later version.
+        allowed_orgs: Organizations whose repositories are taken by `auto_discover`. A later version.
+    """
+
+    roots: tuple[Path, ...] = ()
+    mappings: tuple[WorkspaceMapping, ...] = ()
+    auto_discover: bool = False
+    allowed_orgs: tuple[Text, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class LoggingSettings:
+    """What is logged, and how. Logs go to standard error and never hold a secret.
+
+    Attributes:
+        level: Least important records that are kept.
+        format: `pretty` for people, `json` for programs, one record a line; `auto` is `pretty` on a terminal and `json`
+            otherwise.
+    """
+
+    level: Literal["debug", "info", "warning", "error"] = attrs.field(default="info", metadata={"flag": "--log-level"})
+    format: Literal["auto", "json", "pretty"] = attrs.field(default="auto", metadata={"flag": "--log-format"})
+
+
+@attrs.frozen(kw_only=True)
+class MetricsSettings:
+    """Prometheus metrics on a port of their own. A later version.
+
+    Attributes:
+        enabled: Whether they are served.
+        port: Where. 0 takes any free port.
+    """
+
+    enabled: bool = False
+    port: Port = 9090
+
+
+@attrs.frozen(kw_only=True)
+class StreamsSettings:
+    """Runs: what streaming methods answer with.
+
+    Attributes:
+        retention_s: How long the events of a durable run are kept after its end, in seconds. A day lets a reader come
+            back tomorrow.
+        stop_grace_s: Time a run that is asked to stop has to say its last words, in seconds, before it is cut off.
+    """
+
+    retention_s: Annotated[float, Ge(0), Le(366 * 86_400)] = 86_400.0
+    stop_grace_s: Seconds = 10.0
+
+
+@attrs.frozen(kw_only=True)
+class PluginsSettings:
+    """Which plugins are loaded.
+
+    Attributes:
+        dir: Folder of single-file plugins (`*.py`), for a quick tool without packaging.
+        disabled: Names of plugins to leave out, as `clonk plugins` lists them.
+    """
+
+    dir: Path | None = None
+    disabled: tuple[Text, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """The core's part of `clonk.yaml`. Packages add sections of their own.
+
+    Attributes:
+        version: Version of this file's format.
+        server: Where Clonk listens, and how much it takes.
+        auth: Who may call.
+        storage: Where Clonk keeps what it must not forget.
+        workspaces: Folders that sessions work in.
+        logging: What is logged, and how.
+        metrics: Prometheus metrics.
+        streams: Runs: what streaming methods answer with.
+        plugins: Which plugins are loaded.
+    """
+
+    version: Literal["1"] = "1"
+    server: ServerSettings = ServerSettings()
+    auth: AuthSettings = AuthSettings()
+    storage: StorageSettings = attrs.field(factory=StorageSettings)
+    workspaces: WorkspacesSettings = WorkspacesSettings()
+    logging: LoggingSettings = LoggingSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    streams: StreamsSettings = StreamsSettings()
+    plugins: PluginsSettings = PluginsSettings()
