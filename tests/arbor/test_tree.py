@@ -17,7 +17,7 @@ from clonk_core.storage.sqlite import open_sqlite
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with open_sqlite(tmp_path / "arbor.db", "arbor", migrations="clonk_arbor.migrations") as opened:
+    async with open_sqlite(tmp_path / "arbor.db", "arbor", migrations=["clonk_arbor.migrations"]) as opened:
         yield opened
 
 
@@ -278,9 +278,9 @@ async def test_nodes_added_at_the_same_time_are_all_kept_and_counted(trees: Tree
 
 async def test_trees_are_there_after_closing_and_opening_again(tmp_path: Path) -> None:
     path = tmp_path / "arbor.db"
-    async with open_sqlite(path, "arbor", migrations="clonk_arbor.migrations") as database:
+    async with open_sqlite(path, "arbor", migrations=["clonk_arbor.migrations"]) as database:
         tree_id = await Trees(database).create("kept", None)
         node_id = await Trees(database).add_node(tree_id, None, "hello", None)
-    async with open_sqlite(path, "arbor", migrations="clonk_arbor.migrations") as database:
+    async with open_sqlite(path, "arbor", migrations=["clonk_arbor.migrations"]) as database:
         assert (await Trees(database).get(tree_id)).root_ids == (node_id,)
         assert (await Trees(database).node(node_id)).content == "hello"

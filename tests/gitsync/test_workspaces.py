@@ -17,7 +17,7 @@ REMOTE = "git@github.com:org/repo.git"
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with open_sqlite(tmp_path / "gitsync.db", "gitsync", migrations="clonk_gitsync.migrations") as opened:
+    async with open_sqlite(tmp_path / "gitsync.db", "gitsync", migrations=["clonk_gitsync.migrations"]) as opened:
         yield opened
 
 
