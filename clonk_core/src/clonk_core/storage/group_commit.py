@@ -116,9 +116,7 @@ def run_group(connection: apsw.Connection, path: Path, jobs: Sequence[Job]) -> N
     not fit any more takes no small one with it. A job's function can therefore run twice, the first time undone.
     """
     try:
-        run_transaction(
-            connection, path, "begin immediate", lambda transaction: _run_all(connection, transaction, jobs)
-        )
+        run_transaction(connection, path, "begin immediate", partial(_run_all, connection, jobs))
     except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it
         if len(jobs) == 1:
             jobs[0].error = error

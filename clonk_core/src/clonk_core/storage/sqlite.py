@@ -40,7 +40,7 @@ _JOURNAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
 class SqliteDatabase:
     """One package's database; implements `interfaces.Database`. Made by `open_sqlite`."""
 
-    def __init__(self, name: str, path: Path, writer: apsw.AsyncConnection, reader: apsw.AsyncConnection) -> None:
+    def __init__(self, name: str, path: Path, writer: "apsw.AsyncConnection", reader: "apsw.AsyncConnection") -> None:
         self._name = name
         self._path = path
         self._writer = writer
@@ -96,9 +96,7 @@ class SqliteDatabase:
             for job in jobs:
                 job.error = error
 
-    async def _on_thread(
-        self, connection: apsw.AsyncConnection, call: Callable[Concatenate[apsw.Connection, P], T], *args: P.args
-    ) -> T:
+    async def _on_thread(self, connection: "apsw.AsyncConnection", call: Callable[..., T], *args: object) -> T:
         """Run `call(connection, *args)` on the connection's thread, where it is a plain one."""
         if self._closed:
             raise StorageError(f"{self._path} is closed")
@@ -155,7 +153,7 @@ async def _connect(
     path: Path,
     prepare: Callable[[apsw.Connection], None],
     flags: int = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE,
-) -> apsw.AsyncConnection:
+) -> "apsw.AsyncConnection":
     try:
         if flags & apsw.SQLITE_OPEN_CREATE:
             # Made by us, since SQLite would let everyone read it; its journal files take over the mode.
