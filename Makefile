@@ -38,8 +38,8 @@ bench: .venv/.ready ## measure speed and memory against the limits
 
 setup: .venv/.ready ## only prepare .venv
 
-.venv/.ready: uv.lock $(PYPROJECTS) tools/setup.sh
-	@PYTHON="$(PYTHON)" tools/setup.sh
+.venv/.ready: uv.lock $(PYPROJECTS) .ci/setup.sh
+	@PYTHON="$(PYTHON)" .ci/setup.sh
 
 clean: ## remove .venv and everything else that was made
 	rm -rf .venv .tools dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
