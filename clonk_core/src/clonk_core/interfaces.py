@@ -7,7 +7,8 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 import attrs
 
-from clonk_core.messages import Caller, Event, JsonValue, Method, Reply, Request, StopReason
+from clonk_core.errors import CallError
+from clonk_core.messages import Caller, ErrorObject, Event, JsonValue, Method, Reply, Request, StopReason
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -89,6 +90,10 @@ class Run(Protocol):
     @property
     def state(self) -> Literal["running", "done"]:
         """`done` once its last event is stored."""
+
+    @property
+    def outcome(self) -> str | None:
+        """How it ended, None while it runs."""
 
     @property
     def last_seq(self) -> int:
@@ -310,6 +315,9 @@ class Host(Protocol):
 
     def stream(self, method: str, **params: JsonValue) -> AbstractAsyncContextManager[AsyncIterator[JsonValue]]:
         """Call a streaming method of another activation and read its events as JSON values, `done` included."""
+
+    def error_object(self, error: CallError) -> ErrorObject:
+        """Return an error as it appears on the wire, for a `Done` event."""
 
     async def emit(self, event: object) -> None:
         """Tell an event to every handler of its class; a failing handler is recorded and harms nobody."""

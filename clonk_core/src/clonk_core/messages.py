@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import attrs
 
 from clonk_core.errors import CallError
+from clonk_core.names import scope_allows
 
 
 class AnyJson:
@@ -72,6 +73,10 @@ class Caller:
     kind: Literal["local", "service"] = "local"
     tenant: str = "default"
     scopes: frozenset[str] = frozenset()
+
+    def may(self, scope: str) -> bool:
+        """Tell whether the caller's scopes cover `scope`."""
+        return scope_allows(self.scopes, scope)
 
 
 LOCAL_CALLER: Final = Caller(id="local", scopes=frozenset({"*"}))

@@ -1,0 +1,151 @@
+"""The composition root: from a configuration to a running host. The only module that knows every room."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from clonk_core.config.load import Loaded, load, load_plugins_section
+from clonk_core.config.settings import Settings
+from clonk_core.errors import PluginError
+from clonk_core.gateway.dispatch import Gateway
+from clonk_core.host.discovery import Plugins, load_plugins
+from clonk_core.host.realm import Realm, open_realm
+from clonk_core.interfaces import Dispatch, Hub
+from clonk_core.observe.logs import Logs
+from clonk_core.storage.data_dir import hold_data_dir
+
+DEFAULT_TENANT: Final = "default"
+
+DEFAULT_ROOTS: Final = (Path("/workspace"),)
+"""Where sessions may work beside the data directory's own workspaces, when `workspaces.roots` says nothing."""
+
+
+@attrs.frozen(kw_only=True)
+class Blueprint:
+    """All that a host is made from.
+
+    Attributes:
+        loaded: The checked configuration.
+        plugins: The plugins, imported; their activations are built when the host opens.
+    """
+
+    loaded: Loaded
+    plugins: Plugins
+
+    @property
+    def settings(self) -> Settings:
+        """The core's part of the configuration."""
+        return self.loaded.settings
+
+
+@attrs.frozen(kw_only=True)
+class App:
+    """An open host.
+
+    Attributes:
+        dispatch: The door for transports.
+        gateway: The same, for closing it.
+        realm: The one tenant's world.
+        logs: Makes loggers.
+        settings: The core's part of the configuration.
+    """
+
+    gateway: Gateway
+    realm: Realm
+    logs: Logs
+    settings: Settings
+
+    @property
+    def dispatch(self) -> Dispatch:
+        """The one door behind the transports."""
+        return self.gateway
+
+    @property
+    def hub(self) -> Hub:
+        """What the host tells of itself."""
+        return self.realm.hub
+
+
+def draw(
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, str] | None = None,
+    *,
+    extra_plugins: Mapping[str, object] | None = None,
+    entry_points: Iterable[metadata.EntryPoint] | None = None,
+) -> Blueprint:
+    """Read the configuration and import the plugins.
+
+    Args:
+        path: The configuration file; searched in the usual places when None.
+        environ: Environment variables; none when None.
+        flags: Settings from the command line by dotted path.
+        extra_plugins: Further plugins by name, for embedding and tests.
+        entry_points: What to load instead of the installed entry points.
+
+    Raises:
+        ConfigError: The configuration is wrong.
+    """
+    environ = environ or {}
+    flags = flags or {}
+    section = load_plugins_section(path, environ, flags)
+    plugins = load_plugins(
+        disabled=section.disabled, plugins_dir=section.dir, extra=extra_plugins, entry_points=entry_points
+    )
+    sections: dict[str, type[Any]] = {}
+    for plugin in plugins.loaded:
+        try:
+            found = plugins.call(plugin, "clonk_settings")
+        except PluginError as error:
+            plugin.fail(str(error))
+            continue
+        if found is not None:
+            sections[plugin.name] = found
+    unchecked = tuple(plugin.name for plugin in plugins.all if plugin.status.state != "loaded")
+    return Blueprint(loaded=load(path, environ, flags, sections, unchecked), plugins=plugins)
+
+
+@asynccontextmanager
+async def open_app(blueprint: Blueprint, *, logs: Logs | None = None, listening: bool = False) -> AsyncIterator[App]:
+    """Open a host: data directory, databases, activations, services. Closes in order.
+
+    Args:
+        blueprint: From `draw`.
+        logs: Where to log; by the configuration on standard error when None.
+        listening: Whether ports will be opened, so that what must not be ignored then stops the start.
+
+    Raises:
+        ConfigError: The configuration asks for something that would be dangerous to ignore.
+        StorageError: The data directory is in use by another host, or a database cannot be opened.
+    """
+    settings = blueprint.settings
+    blueprint.loaded.require_startable(listening=listening)
+    if logs is None:
+        logs = Logs(level=settings.logging.level, format=settings.logging.format)
+    log = logs.get("clonk")
+    for status in blueprint.plugins.statuses:
+        if status.state == "failed":
+            log.error("plugin failed", plugin=status.name, reason=status.error)
+    with hold_data_dir(settings.storage.data_dir) as data_dir:
+        async with open_realm(
+            tenant=DEFAULT_TENANT,
+            settings=settings,
+            sections=blueprint.loaded.sections,
+            plugins=blueprint.plugins,
+            logs=logs,
+            data_dir=data_dir,
+            roots=settings.workspaces.roots or DEFAULT_ROOTS,
+            started_at=datetime.now(UTC),
+        ) as realm:
+            gateway = Gateway(
+                {DEFAULT_TENANT: realm}, log=logs.get("gateway"), call_deadline_s=settings.server.call_deadline_s
+            )
+            try:
+                yield App(gateway=gateway, realm=realm, logs=logs, settings=settings)
+            finally:
+                gateway.close()

@@ -1,0 +1,1 @@
+"""Built-in activations, written on the public plugin API like any other."""

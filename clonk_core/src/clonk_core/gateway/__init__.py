@@ -1,0 +1,1 @@
+"""The one door: who calls, may they, and what becomes of it."""

@@ -1,0 +1,1 @@
+"""The plugin host: finds plugins, builds one realm per tenant, supervises what runs in it."""

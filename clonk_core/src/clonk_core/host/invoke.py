@@ -1,0 +1,124 @@
+"""Calls an activation's function: arguments in, reply or run out."""
+
+import inspect
+from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from clonk_core.errors import PluginError
+from clonk_core.ids import new_id
+from clonk_core.interfaces import Following
+from clonk_core.messages import Call, Caller, JsonValue, Method, Reply, StopReason
+from clonk_core.runs.book import RunBook
+from clonk_core.runs.producer import RunControl
+from clonk_core.wire.converter import Converter
+
+
+class Invoker:
+    """Decodes strictly, calls, encodes. Knows nothing of scopes and limits: those are the gateway's.
+
+    Args:
+        converter: The strict converter.
+        runs: Where streaming methods' runs are kept.
+        current: Holds the call that runs now, for `host.caller`.
+    """
+
+    def __init__(self, converter: Converter, runs: RunBook, current: ContextVar[Call | None]) -> None:
+        self._converter = converter
+        self._runs = runs
+        self._current = current
+
+    async def invoke(
+        self, method: Method, params: JsonValue, caller: Caller, call_id: str, *, deadline_s: float | None = None
+    ) -> Reply | Following:
+        """Call `method` for `caller`.
+
+        Args:
+            method: From the registry.
+            params: Arguments as they came.
+            caller: Who calls.
+            call_id: Names the call in the log.
+            deadline_s: How long it may take; told to the method, enforced for runs. A plain call's limit is set by
+                whoever calls this.
+
+        Raises:
+            InvalidParams: The arguments do not fit.
+        """
+        arguments = self._converter.decode_arguments(method, params)
+        if method.streaming and not method.hands_on:
+            return await self._start(method, arguments, caller, call_id, deadline_s)
+        call = Call(id=call_id, caller=caller, method=method.name, deadline=_deadline(deadline_s))
+        token = self._current.set(call)
+        try:
+            value = await method.function(**_with_call(method, arguments, call))
+        finally:
+            self._current.reset(token)
+        if method.hands_on:
+            if not isinstance(value, Following):
+                raise PluginError(f"{method.name} must return a Following, not {type(value).__name__}")
+            return value
+        return Reply(result=self._converter.encode(value, method.result))
+
+    async def _start(
+        self, method: Method, arguments: dict[str, Any], caller: Caller, call_id: str, deadline_s: float | None
+    ) -> Following:
+        """Start a run.
+
+        A streaming method may be an async generator, or a coroutine that returns an async iterator: then what it does
+        before it returns is answered as a plain call would be, and only what follows is the run.
+        """
+        late = _LateControl()
+        call = Call(
+            id=call_id,
+            caller=caller,
+            method=method.name,
+            run_id=new_id("sub"),
+            deadline=_deadline(deadline_s),
+            report=late.report,
+            add_stop_handler=late.add_stop_handler,
+        )
+        token = self._current.set(call)
+        try:
+            events = method.function(**_with_call(method, arguments, call))
+            if inspect.iscoroutine(events):
+                events = await events
+
+            def make_events(control: RunControl) -> AsyncIterator[object]:
+                late.bind(control)
+                return cast("AsyncIterator[object]", events)
+
+            # The run's task inherits the context of this one, and with it the current call.
+            run = await self._runs.start(
+                method.name, caller, make_events, durable=method.durable, deadline_s=deadline_s, run_id=call.run_id
+            )
+        finally:
+            self._current.reset(token)
+        return Following(run=run)
+
+
+class _LateControl:
+    """The run's control, for a `Call` that is made before the run."""
+
+    def __init__(self) -> None:
+        self._control: RunControl | None = None
+
+    def bind(self, control: RunControl) -> None:
+        self._control = control
+
+    async def report(self, done: float, total: float | None, message: str | None) -> None:
+        if self._control is not None:
+            await self._control.report(done, total, message)
+
+    def add_stop_handler(self, handler: Callable[[StopReason], None]) -> None:
+        if self._control is None:
+            raise PluginError("`call.on_stop` works from the first event on, not before the run has started")
+        self._control.add_stop_handler(handler)
+
+
+def _with_call(method: Method, arguments: dict[str, Any], call: Call) -> dict[str, Any]:
+    return {**arguments, method.call_parameter: call} if method.call_parameter else arguments
+
+
+def _deadline(deadline_s: float | None) -> datetime | None:
+    return None if deadline_s is None else datetime.now(UTC) + timedelta(seconds=deadline_s)

@@ -1,0 +1,144 @@
+"""What one package gets of the host in one realm: its settings, databases, folders, and a way to call the others."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from clonk_core.errors import CallError, PluginError
+from clonk_core.interfaces import Database, Following, Hub, Log
+from clonk_core.messages import Caller, ErrorObject, JsonValue, Reply
+from clonk_core.wire.error_codes import error_object
+
+
+class RealmView(Protocol):
+    """What a package's host needs of its realm."""
+
+    tenant: str
+    data_dir: Path
+    workspaces_dir: Path
+    workspace_roots: Sequence[Path]
+
+    @property
+    def hub(self) -> Hub: ...
+
+    def current_caller(self, plugin: str) -> Caller: ...
+
+    def claim_database(self, plugin: str, name: str, migrations: str) -> Database: ...
+
+    def has(self, method: str) -> bool: ...
+
+    async def call_inside(self, method: str, params: JsonValue, caller: Caller) -> Reply | Following: ...
+
+    async def emit(self, event: object) -> None: ...
+
+
+class PluginHost:
+    """Implements `interfaces.Host` for one package in one realm."""
+
+    def __init__(self, name: str, *, realm: RealmView, settings: Any, log: Log) -> None:
+        self._name = name
+        self._realm = realm
+        self.settings = settings
+        self.log = log
+
+    @property
+    def data_dir(self) -> Path:
+        folder = self._realm.data_dir / self._name
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
+    @property
+    def workspaces_dir(self) -> Path:
+        return self._realm.workspaces_dir
+
+    @property
+    def workspace_roots(self) -> Sequence[Path]:
+        return self._realm.workspace_roots
+
+    @property
+    def tenant(self) -> str:
+        return self._realm.tenant
+
+    @property
+    def caller(self) -> Caller:
+        return self._realm.current_caller(self._name)
+
+    @property
+    def hub(self) -> Hub:
+        return self._realm.hub
+
+    def database(self, name: str, *, migrations: str) -> Database:
+        return self._realm.claim_database(self._name, name, migrations)
+
+    def has(self, method: str) -> bool:
+        return self._realm.has(method)
+
+    async def call(self, method: str, **params: JsonValue) -> JsonValue:
+        answer = await self._realm.call_inside(method, params, self.caller)
+        if isinstance(answer, Following):
+            await answer.run.stop("reader_gone")
+            raise PluginError(f"{method} is a streaming method; read it with `host.stream`")
+        return orjson.loads(answer.result)
+
+    def stream(self, method: str, **params: JsonValue) -> AbstractAsyncContextManager[AsyncIterator[JsonValue]]:
+        return self._stream(method, params)
+
+    @asynccontextmanager
+    async def _stream(self, method: str, params: JsonValue) -> AsyncIterator[AsyncIterator[JsonValue]]:
+        answer = await self._realm.call_inside(method, params, self.caller)
+        if not isinstance(answer, Following):
+            raise PluginError(f"{method} is a plain method; call it with `host.call`")
+        async with answer.run.follow(answer.after) as batches:
+
+            async def events() -> AsyncIterator[JsonValue]:
+                async for batch in batches:
+                    for event in batch:
+                        yield orjson.loads(event.payload)
+
+            yield events()
+
+    def error_object(self, error: CallError) -> ErrorObject:
+        return error_object(error)
+
+    async def emit(self, event: object) -> None:
+        await self._realm.emit(event)
+
+
+class LateDatabase:
+    """A database that a hook has asked for: known by name at once, opened when the realm opens.
+
+    Hooks are plain functions and cannot wait, so they get this.
+    """
+
+    def __init__(self, plugin: str, name: str, migrations: str) -> None:
+        self.plugin = plugin
+        self.name = name
+        self.migrations = migrations
+        self._opened: Database | None = None
+
+    def bind(self, database: Database) -> None:
+        """Give it the opened database."""
+        self._opened = database
+
+    @property
+    def opened(self) -> Database:
+        """The opened database.
+
+        Raises:
+            PluginError: The realm is not open yet.
+        """
+        if self._opened is None:
+            raise PluginError(f"database {self.name} is not open yet; use it from `open`, `serve` and methods on")
+        return self._opened
+
+    async def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return await self.opened.run(function, *args, **kwargs)
+
+    async def read(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return await self.opened.read(function, *args, **kwargs)
+
+    async def write_grouped(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return await self.opened.write_grouped(function, *args, **kwargs)

@@ -1,0 +1,262 @@
+"""One tenant's world: its activations, databases, runs and events."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from clonk_core.config.settings import Settings
+from clonk_core.errors import ActivationError, ClonkError, DeadlineExceeded, Internal, PluginError
+from clonk_core.host.discovery import Plugin, Plugins, describe
+from clonk_core.host.events import EventBus
+from clonk_core.host.invoke import Invoker
+from clonk_core.host.plugin_host import LateDatabase, PluginHost
+from clonk_core.host.services import supervise
+from clonk_core.host.view import RealmHub
+from clonk_core.ids import new_id
+from clonk_core.interfaces import Database, Following, Hub
+from clonk_core.messages import Call, Caller, JsonValue, Method, Reply
+from clonk_core.observe.logs import Logs
+from clonk_core.plugin import Activation
+from clonk_core.runs.book import open_runs
+from clonk_core.runs.limits import RunLimits
+from clonk_core.schema.registry import Registry
+from clonk_core.storage.core_tables import open_core_database
+from clonk_core.storage.sqlite import open_sqlite
+from clonk_core.wire.converter import Converter
+from clonk_core.wire.error_codes import error_object
+
+CORE_DATABASE: Final = "clonk"
+SERVICES_START_WITHIN_S: Final = 5.0
+CLOSE_WITHIN_S: Final = 5.0
+
+
+class Realm:
+    """One tenant's activations and all they have. Made by `open_realm`."""
+
+    def __init__(
+        self,
+        *,
+        tenant: str,
+        settings: Settings,
+        sections: Mapping[str, Any],
+        plugins: Plugins,
+        logs: Logs,
+        data_dir: Path,
+        roots: Sequence[Path],
+        started_at: datetime,
+    ) -> None:
+        self.tenant = tenant
+        self.settings = settings
+        self.data_dir = data_dir
+        self.workspaces_dir = data_dir / "workspaces"
+        self.workspace_roots = tuple(dict.fromkeys(path.resolve() for path in (self.workspaces_dir, *roots)))
+        self.plugins = plugins
+        self.converter = Converter()
+        self.registry = Registry()
+        self.log = logs.get("realm")
+        self.bus = EventBus(self.converter, logs.get("events"))
+        self.current: ContextVar[Call | None] = ContextVar("current_call", default=None)
+        self.databases: dict[str, LateDatabase] = {}
+        self.hub: Hub = RealmHub(self, started_at=started_at)
+        self.invoker: Invoker
+        self._sections = sections
+        self._logs = logs
+        self._activations: list[tuple[Plugin, Activation]] = []
+
+    # What packages see of it (plugin_host.RealmView).
+
+    def current_caller(self, plugin: str) -> Caller:
+        """Return who called what runs now; the package's own service caller in background work."""
+        call = self.current.get()
+        if call is not None:
+            return call.caller
+        return Caller(id=f"service:{plugin}", kind="service", tenant=self.tenant, scopes=frozenset({"*"}))
+
+    def claim_database(self, plugin: str, name: str, migrations: str) -> Database:
+        """Note that a package wants a database; it is opened before the first call."""
+        if name in self.databases or name == CORE_DATABASE:
+            raise PluginError(f"database {name!r} belongs to another package")
+        self.databases[name] = LateDatabase(plugin, name, migrations)
+        return self.databases[name]
+
+    def has(self, method: str) -> bool:
+        """Tell whether a method of that name is there."""
+        return method in self.registry
+
+    async def call_inside(self, method: str, params: JsonValue, caller: Caller) -> Reply | Following:
+        """Call a method for an activation: no scope is checked, the door was passed when the caller came in."""
+        found = self.registry.get(method)
+        if found.streaming:
+            return await self.invoker.invoke(found, params, caller, new_id("req"), deadline_s=found.deadline_s)
+        deadline_s = found.deadline_s or self.settings.server.call_deadline_s
+        with trio.move_on_after(deadline_s):
+            return await self.invoker.invoke(found, params, caller, new_id("req"), deadline_s=deadline_s)
+        raise DeadlineExceeded(f"{method} took longer than {deadline_s:g} s", deadline_s=deadline_s)
+
+    async def emit(self, event: object) -> None:
+        """Tell an event to its handlers."""
+        await self.bus.emit(event)
+
+    # What the gateway sees of it.
+
+    def method(self, name: str) -> Method:
+        """Return a method by name.
+
+        Raises:
+            MethodNotFound: There is none; the nearest names are told.
+        """
+        return self.registry.get(name)
+
+    async def invoke(
+        self, method: Method, params: JsonValue, caller: Caller, call_id: str, *, deadline_s: float | None = None
+    ) -> Reply | Following:
+        """Decode the arguments, call the method and encode its answer."""
+        return await self.invoker.invoke(method, params, caller, call_id, deadline_s=deadline_s)
+
+    # Opening.
+
+    async def open(self, stack: AsyncExitStack) -> None:
+        """Build the activations, open the databases and get everything ready for the first call."""
+        self.workspaces_dir.mkdir(parents=True, exist_ok=True)
+        self.core_database: Database = await stack.enter_async_context(open_core_database(self.data_dir))
+        limits = RunLimits(retention_s=self.settings.streams.retention_s, stop_grace_s=self.settings.streams.stop_grace_s)
+        self.runs = await stack.enter_async_context(
+            open_runs(
+                self.core_database,
+                encode=self.converter.encode,
+                error_object=error_object,
+                incident=self.incident,
+                limits=limits,
+                clock=lambda: datetime.now(UTC),
+            )
+        )
+        self.invoker = Invoker(self.converter, self.runs, self.current)
+        for plugin in self.plugins.loaded:
+            await self._load(plugin, stack)
+
+    async def _load(self, plugin: Plugin, stack: AsyncExitStack) -> None:
+        """Build one package's activations; whatever goes wrong is its own and recorded."""
+        offered: list[Activation] = []
+        host = PluginHost(
+            plugin.name, realm=self, settings=self._sections.get(plugin.name), log=self._logs.get(plugin.name)
+        )
+        try:
+            activations = self._ask(plugin, host)
+            for late in [late for late in self.databases.values() if late.plugin == plugin.name]:
+                late.bind(await self._open_database(late, stack))
+            for activation in activations:
+                self.registry.add(activation, package=plugin.status.package)
+                offered.append(activation)
+            for activation in offered:
+                await activation.open()
+                stack.push_async_callback(self._close, activation)
+            for event, handler in (self.plugins.call(plugin, "clonk_subscriptions", host=host) or {}).items():
+                self.bus.subscribe(plugin.name, event, handler)
+        except Exception as error:  # another package's code and data: recorded, and the rest works
+            reason = str(error) if isinstance(error, ClonkError) else describe(error)
+            self.log.error("plugin failed", plugin=plugin.name, reason=reason, exc_info=not isinstance(error, ClonkError))
+            plugin.fail(reason)
+            for activation in offered:
+                self.registry.remove(activation.namespace)
+            self.bus.forget(plugin.name)
+            return
+        plugin.note(namespaces=tuple(one.namespace for one in offered))
+        self._activations += [(plugin, activation) for activation in _with_children(offered)]
+
+    def _ask(self, plugin: Plugin, host: PluginHost) -> list[Activation]:
+        activations = list(self.plugins.call(plugin, "clonk_activations", host=host) or ())
+        for one in activations:
+            if not isinstance(one, Activation):
+                raise PluginError(f"its hook clonk_activations gave {type(one).__name__}, which is no Activation")
+        return activations
+
+    async def _open_database(self, late: LateDatabase, stack: AsyncExitStack) -> Database:
+        path = self.data_dir / f"{late.name}.db"
+        return await stack.enter_async_context(open_sqlite(path, late.name, migrations=[late.migrations]))
+
+    async def _close(self, activation: Activation) -> None:
+        with trio.move_on_after(CLOSE_WITHIN_S, shield=True):
+            try:
+                await activation.close()
+            except Exception:  # another package's code: recorded, the others are closed all the same
+                self.log.exception("activation failed to close", namespace=activation.namespace)
+
+    # Services.
+
+    async def start_services(self, nursery: trio.Nursery) -> None:
+        """Start every background service and wait, within bounds, until each works or has failed once."""
+        waiting: list[trio.Event] = []
+        for plugin, activation in self._activations:
+            if type(activation).serve is Activation.serve:
+                continue
+            settled = trio.Event()
+            waiting.append(settled)
+            nursery.start_soon(supervise, activation, self.log, self._service_state(plugin, activation, settled))
+        with trio.move_on_after(SERVICES_START_WITHIN_S):
+            for event in waiting:
+                await event.wait()
+
+    def _service_state(self, plugin: Plugin, activation: Activation, settled: trio.Event) -> Any:
+        def tell(state: str) -> None:
+            plugin.note(services={**plugin.status.services, activation.namespace: state})
+            settled.set()
+
+        return tell
+
+    # Faults.
+
+    def incident(self, error: BaseException, where: str = "run") -> Internal:
+        """Record a bug under a new incident id and return what the caller may know."""
+        incident = new_id("inc")
+        kind = "activation" if isinstance(error, ActivationError) else "bug"
+        self.log.error("incident", incident=incident, where=where, fault=kind, exc_info=error)
+        return Internal(incident)
+
+
+@asynccontextmanager
+async def open_realm(
+    *,
+    tenant: str,
+    settings: Settings,
+    sections: Mapping[str, Any],
+    plugins: Plugins,
+    logs: Logs,
+    data_dir: Path,
+    roots: Iterable[Path],
+    started_at: datetime,
+) -> AsyncIterator[Realm]:
+    """Open one tenant's world and close it in order: runs, services, activations, databases."""
+    realm = Realm(
+        tenant=tenant,
+        settings=settings,
+        sections=sections,
+        plugins=plugins,
+        logs=logs,
+        data_dir=data_dir,
+        roots=tuple(roots),
+        started_at=started_at,
+    )
+    async with AsyncExitStack() as stack:
+        await realm.open(stack)
+        async with trio.open_nursery() as services:
+            await realm.start_services(services)
+            try:
+                yield realm
+            finally:
+                # Runs first, while the services they stand on still work. Shielded and bounded: a caller in a
+                # hurry (a cancelled host) gets an orderly end too.
+                with trio.move_on_after(settings.streams.stop_grace_s + CLOSE_WITHIN_S, shield=True):
+                    await realm.runs.stop_all("shutdown", within_s=settings.streams.stop_grace_s)
+                services.cancel_scope.cancel()
+
+
+def _with_children(activations: Iterable[Activation]) -> list[Activation]:
+    found = []
+    for activation in activations:
+        found += [activation, *_with_children(activation.children)]
+    return found

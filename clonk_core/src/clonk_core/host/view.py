@@ -1,0 +1,91 @@
+"""What the host tells of itself: `interfaces.Hub` over one realm."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib import metadata
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from clonk_core.interfaces import PluginStatus, Run, RunSummary, Transaction
+from clonk_core.messages import Caller, JsonValue, Method
+from clonk_core.schema.openrpc import document
+from clonk_core.wire.error_codes import code_and_status
+
+if TYPE_CHECKING:
+    from clonk_core.host.realm import Realm
+
+CHECK_WITHIN_S: Final = 5.0
+
+
+def may_call(caller: Caller, method: Method) -> bool:
+    """Tell whether the caller's scopes allow the method."""
+    return method.public or caller.may(method.scope)
+
+
+class RealmHub:
+    """Implements `interfaces.Hub`."""
+
+    def __init__(self, realm: "Realm", *, started_at: datetime) -> None:
+        self._realm = realm
+        self.version = metadata.version("clonk-core")
+        self.started_at = started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    @property
+    def plugins(self) -> Sequence[PluginStatus]:
+        return self._realm.plugins.statuses
+
+    def methods(self, caller: Caller) -> Sequence[Method]:
+        return [method for method in self._realm.registry.methods if may_call(caller, method)]
+
+    def hashes(self) -> Mapping[str, str]:
+        return self._realm.registry.hashes()
+
+    def openrpc(self, caller: Caller) -> JsonValue:
+        return document(self.methods(caller), version=self.version, error_code=code_and_status)
+
+    async def find_run(self, caller: Caller, subscription: str) -> Run:
+        return await self._realm.runs.find(
+            caller, subscription, allows=lambda method: self._allows(caller, method)
+        )
+
+    async def list_runs(self, caller: Caller, *, limit: int, before: str | None) -> Sequence[RunSummary]:
+        return await self._realm.runs.list(caller, limit=limit, before=before)
+
+    async def check(self) -> Mapping[str, str]:
+        parts: dict[str, str] = {}
+        databases = {"clonk": self._realm.core_database, **self._realm.databases}
+        for name, database in databases.items():
+            if not self._failed(getattr(database, "plugin", "")):
+                parts[f"database {name}"] = await _check_database(database)
+        for plugin in self.plugins:
+            parts |= _plugin_parts(plugin)
+        return parts
+
+    def _failed(self, plugin: str) -> bool:
+        return any(status.name == plugin and status.state == "failed" for status in self.plugins)
+
+    def _allows(self, caller: Caller, method: str) -> bool:
+        """Whether the caller's scopes allow the method whose run it is."""
+        return method in self._realm.registry and may_call(caller, self._realm.registry.get(method))
+
+
+def _plugin_parts(plugin: PluginStatus) -> dict[str, str]:
+    if plugin.state == "failed":
+        return {f"plugin {plugin.name}": plugin.error or "failed"}
+    parts = {f"activation {namespace}": "ok" for namespace in plugin.namespaces}
+    for namespace, state in plugin.services.items():
+        parts[f"service {namespace}"] = "ok" if state in ("running", "ended") else state
+    return parts
+
+
+async def _check_database(database: object) -> str:
+    def probe(transaction: Transaction) -> None:
+        transaction.one("select 1")
+
+    try:
+        with trio.fail_after(CHECK_WITHIN_S):
+            await database.read(probe)  # type: ignore[attr-defined]
+    except Exception as error:  # whatever it is, it is the answer
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    return "ok"

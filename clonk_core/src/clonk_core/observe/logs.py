@@ -1,0 +1,65 @@
+"""Logs: one logger factory per host, human-readable lines on a terminal, JSON otherwise, always on standard error."""
+
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Final, Literal, TextIO, cast
+
+import structlog
+
+from clonk_core.interfaces import Log
+
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["auto", "json", "pretty"]
+
+_LEVELS: Final[dict[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+MASK: Final = "********"
+_SECRET_WORDS: Final = ("secret", "token", "password", "authorization", "api_key", "bearer", "credential")
+
+
+def _mask_secrets(_logger: object, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Mask members named like a secret: the last net, for what should not have been logged at all."""
+    for name in record:
+        lowered = name.lower()
+        if any(word in lowered for word in _SECRET_WORDS):
+            record[name] = MASK
+    return record
+
+
+class Logs:
+    """Makes the loggers of one host. Nothing here is global: two hosts in one process log apart.
+
+    Args:
+        level: The least level that is written.
+        format: `pretty` for people, `json` for machines, `auto` to decide by whether `stream` is a terminal.
+        stream: Where lines go; standard error when None.
+    """
+
+    def __init__(self, *, level: Level = "info", format: Format = "auto", stream: TextIO | None = None) -> None:
+        self._stream = stream if stream is not None else sys.stderr
+        pretty = format == "pretty" or (format == "auto" and self._stream.isatty())
+        self._level = _LEVELS[level]
+        self._processors: list[Any] = [
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _mask_secrets,
+        ]
+        if pretty:
+            colors = self._stream.isatty()
+            # The plain formatter: the default one would print local variables, and with them secrets.
+            renderer = structlog.dev.ConsoleRenderer(
+                colors=colors, exception_formatter=structlog.dev.plain_traceback, pad_event_to=24
+            )
+            self._processors += [renderer]
+        else:
+            self._processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+    def get(self, name: str) -> Log:
+        """Return the logger that marks its records with `name`."""
+        logger = structlog.wrap_logger(
+            structlog.PrintLogger(self._stream),
+            processors=self._processors,
+            wrapper_class=structlog.make_filtering_bound_logger(self._level),
+        )
+        return cast("Log", logger.bind(logger=name))
