@@ -1,0 +1,165 @@
+"""The errors of clonk_claudecode. All of them may be shown to the caller; none tells a path of the hub's own files.
+
+Conflict (409)
+└── SessionBusy          claudecode.session_busy        a turn is running; `subscription` names its run
+Unavailable (503)
+├── BinaryMissing        claudecode.binary_missing      no Claude Code binary; says how to install it
+├── BinaryTooOld         claudecode.binary_too_old      older than 2.1.0
+├── BinaryBroken         claudecode.binary_broken       it is there and cannot be run
+├── CapacityReached      claudecode.capacity            every process is busy
+├── ProcessDied          claudecode.process_died        it ended when it should not have
+├── ProcessBroken        claudecode.process_broken      it does not speak the protocol
+├── ApiError             claudecode.api_error           the model's API answered with an error
+└── EngineStopped        claudecode.stopping            the hub is shutting down
+DeadlineExceeded (504)
+└── TurnStalled          claudecode.turn_stalled        not a line from the binary for too long
+"""
+
+from collections.abc import Sequence
+
+from clonk_core.plugin import Conflict, DeadlineExceeded, Unavailable
+
+
+class SessionBusy(Conflict):
+    """The session already has a turn.
+
+    Args:
+        session: The session's name or id, for the message.
+        turn_id: The running turn's subscription.
+    """
+
+    kind = "claudecode.session_busy"
+
+    def __init__(self, session: str, turn_id: str) -> None:
+        super().__init__(
+            f"session {session} is answering another prompt; follow it with `rpc.resume`, stop it with "
+            "`claudecode.interrupt`, or try again when it is done",
+            subscription=turn_id,
+        )
+
+
+class BinaryMissing(Unavailable):
+    """No Claude Code binary was found.
+
+    Args:
+        configured: The path that was configured and holds nothing; empty when the usual places were searched.
+    """
+
+    kind = "claudecode.binary_missing"
+
+    def __init__(self, configured: str = "") -> None:
+        where = f"claudecode.binary_path is {configured!r}, which is no file" if configured else "there is no `claude`"
+        super().__init__(
+            f"{where}; install Claude Code with `npm install -g @anthropic-ai/claude-code` or with "
+            "`pip install 'clonk-claudecode[bundled]'`, or set claudecode.binary_path"
+        )
+
+
+class BinaryTooOld(Unavailable):
+    """The binary is older than this package can drive."""
+
+    kind = "claudecode.binary_too_old"
+
+    def __init__(self, found: str, minimum: str) -> None:
+        super().__init__(
+            f"Claude Code is version {found}, at least {minimum} is needed; run `claude update` or install a newer one",
+            found=found,
+            minimum=minimum,
+        )
+
+
+class BinaryBroken(Unavailable):
+    """The binary is there and cannot be run, or does not behave like Claude Code.
+
+    Args:
+        reason: What happened when it was tried.
+    """
+
+    kind = "claudecode.binary_broken"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the Claude Code binary cannot be used: {reason}")
+
+
+class CapacityReached(Unavailable):
+    """As many sessions are answering as the configuration allows, and none ended in time."""
+
+    kind = "claudecode.capacity"
+
+    def __init__(self, max_concurrent: int, waited_s: float) -> None:
+        super().__init__(
+            f"all {max_concurrent} sessions that may run at once are busy, and none became free within {waited_s:g} s; "
+            "try again later or raise claudecode.session.max_concurrent",
+            max_concurrent=max_concurrent,
+        )
+
+
+class ProcessDied(Unavailable):
+    """The binary's process ended in the middle of its work. The session is intact: the next prompt resumes it.
+
+    Args:
+        exit_code: Its exit code; negative for a signal; None when it could not be learnt.
+        stderr: Its last lines on stderr.
+        during: What it was doing, in words.
+    """
+
+    kind = "claudecode.process_died"
+
+    def __init__(self, exit_code: int | None, stderr: Sequence[str], during: str) -> None:
+        ending = "was killed by signal " + str(-exit_code) if exit_code is not None and exit_code < 0 else "ended"
+        said = f"; it said: {stderr[-1][:500]}" if stderr else ""
+        super().__init__(
+            f"the Claude Code process {ending} {during} (exit code {exit_code}){said}",
+            exit_code=exit_code,
+            stderr=[line[:500] for line in stderr[-10:]],
+        )
+        self.stderr = tuple(stderr)
+
+
+class ProcessBroken(Unavailable):
+    """The binary's process does not speak the protocol: garbage, an endless line, no answer to a control request."""
+
+    kind = "claudecode.process_broken"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the Claude Code process does not work as it must: {reason}; it was stopped")
+
+
+class ApiError(Unavailable):
+    """The binary gave up because of an answer of the model's API.
+
+    Args:
+        message: The binary's own words.
+        status: HTTP status of the API's last answer, None when there was none (cut, unreachable).
+        error_type: The API's name for it, such as `overloaded_error`.
+    """
+
+    kind = "claudecode.api_error"
+
+    def __init__(self, message: str, status: int | None = None, error_type: str | None = None) -> None:
+        super().__init__(message, status=status, error_type=error_type)
+
+
+class EngineStopped(Unavailable):
+    """The hub is shutting down, or the session is being closed."""
+
+    kind = "claudecode.stopping"
+
+    def __init__(self, message: str = "the hub is shutting down; the session can be resumed when it is back") -> None:
+        super().__init__(message)
+
+
+class TurnStalled(DeadlineExceeded):
+    """Not a line came from the binary for too long, so the turn was interrupted.
+
+    Args:
+        silent_s: How long it was silent, in seconds.
+    """
+
+    kind = "claudecode.turn_stalled"
+
+    def __init__(self, silent_s: float) -> None:
+        super().__init__(
+            f"Claude Code was silent for {silent_s:g} s and was interrupted; the session can be used again",
+            silent_s=silent_s,
+        )

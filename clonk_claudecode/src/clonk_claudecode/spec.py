@@ -1,0 +1,86 @@
+"""What the engine is told about a session and about the binary's start. Plain frozen values."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class SessionSpec:
+    """One session, as far as starting its process goes.
+
+    Attributes:
+        session_id: Clonk's own id of the session (`sess_...`); the engine's key.
+        claude_session_id: UUID of the transcript; made with the session and never changed.
+        working_dir: Where Claude works; must exist. The caller has checked that it is allowed.
+        model: An alias (`sonnet`, `opus`, `haiku`) or a full name.
+        system_prompt: Added to the end of Claude Code's own system prompt.
+        permission_mode: `default`, `acceptEdits`, `plan`, `dontAsk`, `bypassPermissions`.
+        setting_sources: Which settings of the workspace and the user are read: `user`, `project`, `local`. None by
+            default, because a workspace's settings may run hooks and start servers without asking.
+        extra_args: Further arguments for the binary, as they are.
+    """
+
+    session_id: str
+    claude_session_id: str
+    working_dir: Path
+    model: str = "sonnet"
+    system_prompt: str | None = None
+    permission_mode: str = "default"
+    setting_sources: tuple[str, ...] = ()
+    extra_args: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Credential:
+    """What the binary shows to the API. It reaches the process through a pipe, never by environment or argument.
+
+    Attributes:
+        kind: An OAuth token of a subscription or an API key.
+        secret: The token or key itself; kept out of `repr`.
+    """
+
+    kind: Literal["oauth_token", "api_key"]
+    secret: str = attrs.field(repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class EngineSettings:
+    """How the engine runs its processes.
+
+    Attributes:
+        config_dir: The binary's own folder (`CLAUDE_CONFIG_DIR`) for transcripts and state; made when missing.
+        run_dir: Where running processes are recorded, so that the next start can end what a crash left; made when
+            missing.
+        binary_path: The binary; None searches for it.
+        credential: What the API is shown; None when the environment map or a gateway takes care of it.
+        env: Further variables for the child, over everything else.
+        max_concurrent: At most this many processes at once; each takes about 115 MB.
+        session_timeout_s: An idle process is closed after this long; the session itself stays.
+        capacity_wait_s: A prompt waits this long for a free place when all are busy. 10 s is within the patience of a
+            client that waits for an answer.
+        idle_timeout_s: A turn without a line from the binary for this long, and without a tool at work, is interrupted.
+            The binary itself retries a silent API only after minutes.
+        tool_timeout_s: The same while a tool is at work; the binary's own limit for a command is 10 minutes.
+        interrupt_timeout_s: An interrupted turn that does not end within this time ends with its process.
+        start_timeout_s: The binary must be ready this long after its start; a cold start takes about 1 s.
+        max_retries: How often the binary tries an API request again.
+        api_timeout_s: The binary gives up one API request after this long.
+    """
+
+    config_dir: Path
+    run_dir: Path
+    binary_path: Path | None = None
+    credential: Credential | None = None
+    env: Mapping[str, str] = attrs.field(factory=dict)
+    max_concurrent: int = 10
+    session_timeout_s: float = 3600.0
+    capacity_wait_s: float = 10.0
+    idle_timeout_s: float = 300.0
+    tool_timeout_s: float = 1200.0
+    interrupt_timeout_s: float = 5.0
+    start_timeout_s: float = 30.0
+    max_retries: int = 4
+    api_timeout_s: float = 240.0
