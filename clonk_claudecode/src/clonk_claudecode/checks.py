@@ -1,0 +1,48 @@
+"""What `clonk doctor` looks at for Claude Code."""
+
+import os
+from collections.abc import Sequence
+
+import trio
+from clonk_core.plugin import CallError, Check, CheckResult
+
+from clonk_claudecode.binary import find_binary
+from clonk_claudecode.settings import ClaudeCodeSettings
+from clonk_claudecode.setup import credential
+
+
+def checks(settings: ClaudeCodeSettings) -> Sequence[Check]:
+    """Return the checks of this package."""
+
+    async def binary() -> CheckResult:
+        try:
+            found = await find_binary(settings.binary_path)
+        except CallError as error:
+            return CheckResult(state="failed", message=error.message)
+        return CheckResult(state="ok", message=f"{found.path}, version {found.version}")
+
+    async def token() -> CheckResult:
+        known = credential(settings)
+        if known is not None:
+            return CheckResult(state="ok", message=f"{known.kind.replace('_', ' ')} is configured")
+        if "ANTHROPIC_BASE_URL" in settings.env:
+            return CheckResult(state="ok", message="none, and claudecode.env points to a gateway of your own")
+        return CheckResult(
+            state="warning",
+            message="no OAuth token and no API key",
+            fix="set CLAUDE_CODE_OAUTH_TOKEN (`claude setup-token` makes one) or ANTHROPIC_API_KEY",
+        )
+
+    async def working_dir() -> CheckResult:
+        folder = trio.Path(settings.session.working_dir)
+        if not await folder.is_dir():
+            return CheckResult(state="ok", message=f"{folder} does not exist; sessions get folders of their own")
+        if not os.access(folder, os.W_OK):
+            return CheckResult(state="warning", message=f"{folder} is not writable", fix="change its owner or mode")
+        return CheckResult(state="ok", message=f"{folder}")
+
+    return [
+        Check(name="claude binary", function=binary),
+        Check(name="credential", function=token),
+        Check(name="working directory", function=working_dir),
+    ]

@@ -1,0 +1,216 @@
+"""What `claudecode` takes and returns."""
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+import attrs
+
+from clonk_claudecode.settings import PermissionMode
+from clonk_core.plugin import Done, JsonValue, MaxLen, MinLen, Pattern
+
+SessionName = Annotated[
+    str, MinLen(1), MaxLen(64), Pattern(r"[A-Za-z0-9._-]{1,64}", "1 to 64 of letters, digits, `.`, `_` and `-`")
+]
+
+Model = Annotated[
+    str,
+    MaxLen(200),
+    Pattern(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*", "`sonnet`, `opus`, `haiku`, or a model's full name"),
+]
+
+SystemPrompt = Annotated[str, MaxLen(100_000)]
+
+Prompt = Annotated[str, MinLen(1), MaxLen(1_000_000)]
+
+
+@attrs.frozen(kw_only=True)
+class CreatedSession:
+    """A new session.
+
+    Attributes:
+        name: Its name, unique.
+        id: Its id, `sess_...`; never used again, also when the name is.
+        created_at: When it was created.
+        working_dir: Where Claude works, symbolic links resolved.
+        model: The model it talks to.
+    """
+
+    name: str
+    id: str
+    created_at: datetime
+    working_dir: str
+    model: str
+
+
+@attrs.frozen(kw_only=True)
+class SessionSummary:
+    """One session in a list.
+
+    Attributes:
+        name: Its name.
+        id: Its id.
+        created_at: When it was created.
+        last_active_at: When it last got a prompt or answered.
+        working_dir: Where Claude works.
+        model: The model it talks to.
+        state: `busy` while it answers, `idle` when its process waits warm, `parked` when it has none.
+        message_count: Messages in its history.
+    """
+
+    name: str
+    id: str
+    created_at: datetime
+    last_active_at: datetime
+    working_dir: str
+    model: str
+    state: Literal["busy", "idle", "parked"]
+    message_count: int
+
+
+@attrs.frozen(kw_only=True)
+class Session:
+    """One session, whole.
+
+    Attributes:
+        name: Its name.
+        id: Its id.
+        created_at: When it was created.
+        last_active_at: When it last got a prompt or answered.
+        working_dir: Where Claude works.
+        model: The model it talks to.
+        state: `busy` while it answers, `idle` when its process waits warm, `parked` when it has none.
+        message_count: Messages in its history.
+        system_prompt: What was added to Claude Code's own system prompt.
+        permission_mode: What it may do without asking.
+        claude_session_id: Claude Code's own id of the conversation (UUID).
+        tree_id: Its tree in `arbor`; null when arbor is not installed.
+        snapshot_id: The node of its last message; null when there is none.
+        subscription: The run that answers now; null when none does.
+    """
+
+    name: str
+    id: str
+    created_at: datetime
+    last_active_at: datetime
+    working_dir: str
+    model: str
+    state: Literal["busy", "idle", "parked"]
+    message_count: int
+    system_prompt: str | None
+    permission_mode: PermissionMode
+    claude_session_id: str
+    tree_id: str | None
+    snapshot_id: str | None
+    subscription: str | None
+
+
+@attrs.frozen(kw_only=True)
+class HistoryMessage:
+    """One message of a session's history.
+
+    Attributes:
+        seq: Its number in the session, from 1.
+        role: `user` for prompts and for tool results, `assistant` for Claude.
+        content: The text of a prompt, or a list of the API's content blocks (`text`, `tool_use`, `tool_result`, ...).
+        created_at: When it came.
+        snapshot_id: Its node in the session's tree; null without arbor.
+        subscription: The run it belongs to.
+        partial: True for an answer that was cut off by the server's own end: what had been shown of it.
+    """
+
+    seq: int
+    role: Literal["user", "assistant"]
+    content: JsonValue
+    created_at: datetime
+    snapshot_id: str | None
+    subscription: str
+    partial: bool
+
+
+@attrs.frozen(kw_only=True)
+class Interrupted:
+    """What became of an interrupt.
+
+    Attributes:
+        interrupted: Whether a turn was running.
+        subscription: Its run; null when there was none.
+    """
+
+    interrupted: bool
+    subscription: str | None
+
+
+@attrs.frozen(kw_only=True)
+class Started:
+    """The turn has begun; always the first event.
+
+    Attributes:
+        session: The session's name.
+        session_id: The session's id.
+        model: The model that answers.
+        snapshot_id: The prompt's node in the session's tree; null without arbor.
+    """
+
+    type: Literal["started"] = "started"
+    session: str
+    session_id: str
+    model: str
+    snapshot_id: str | None
+
+
+@attrs.frozen(kw_only=True)
+class ChatDone(Done):
+    """The turn has ended; always the last event.
+
+    Attributes:
+        outcome: `complete`; `cancelled` when it was stopped; `limited` when it ran out of time or turns; `failed`.
+        error: What went wrong, when it did not end well.
+        snapshot_id: The node of the last message; null without arbor.
+        usage: Tokens of this turn as the binary reports them; null when it did not say.
+    """
+
+    snapshot_id: str | None = None
+    usage: JsonValue = None
+
+
+@attrs.frozen(kw_only=True)
+class TurnEnded:
+    """Told to other packages when a turn has ended (event `claudecode.turn_ended`).
+
+    Attributes:
+        session: The session's name.
+        session_id: The session's id.
+        working_dir: Where it worked.
+        subscription: The run.
+        outcome: How it ended.
+        prompt: The prompt, its first 2,000 characters.
+        snapshot_id: The node of the last message.
+    """
+
+    name: ClassVar[str] = "claudecode.turn_ended"
+
+    session: str
+    session_id: str
+    working_dir: str
+    subscription: str
+    outcome: str
+    prompt: str
+    snapshot_id: str | None
+
+
+@attrs.frozen(kw_only=True)
+class StoredSession:
+    """One row of the store; not on the wire."""
+
+    id: str
+    name: str
+    claude_session_id: str
+    working_dir: str
+    model: str
+    system_prompt: str | None
+    permission_mode: Any
+    tree_id: str | None
+    head_node_id: str | None
+    message_count: int
+    created_at: datetime
+    last_active_at: datetime

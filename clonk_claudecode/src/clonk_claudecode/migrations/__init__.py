@@ -1,0 +1,1 @@
+"""Numbered SQL files of `claudecode.db`."""

@@ -1,0 +1,82 @@
+"""The section `claudecode` of `clonk.yaml`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import attrs
+
+from clonk_core.plugin import Ge, Gt, Le, MinLen
+
+PermissionMode = Literal["default", "acceptEdits", "plan", "dontAsk", "bypassPermissions"]
+
+
+@attrs.frozen(kw_only=True)
+class SessionSettings:
+    """Session defaults.
+
+    Attributes:
+        timeout: Seconds without a prompt after which a session's process is closed. Nothing is lost: the next prompt
+            resumes it, about a second later than a warm one would answer.
+        max_concurrent: At most this many sessions have a process at the same time. Each takes about 115 MB.
+        working_dir: Where a session works that does not say otherwise, and allowed for all that do. When it does not
+            exist, a session gets a folder of its own under `<data_dir>/workspaces`.
+        permission_mode: What a session may do without asking: `default` asks before it changes anything,
+            `acceptEdits` edits files in its working directory, `plan` only reads, `dontAsk` refuses instead of asking,
+            `bypassPermissions` does everything (as root the binary also wants `IS_SANDBOX: "1"` under `claudecode.env`). In this
+            version a tool that would ask is refused.
+        setting_sources: Which settings files of Claude Code are read: `user`, `project`, `local`. None, because a workspace's
+            own settings can run commands and start servers without asking.
+    """
+
+    timeout: Annotated[float, Gt(0)] = 3600.0
+    max_concurrent: Annotated[int, Ge(1), Le(1000)] = 10
+    working_dir: Path = Path("/workspace")
+    permission_mode: PermissionMode = "default"
+    setting_sources: tuple[Literal["user", "project", "local"], ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class TurnSettings:
+    """Limits of one turn: one prompt and all that follows from it.
+
+    Attributes:
+        idle_timeout_s: Seconds without a sign of life from the binary after which the turn is interrupted. The binary can
+            hang for minutes on a silent API.
+        tool_timeout_s: The same while a tool is at work.
+        capacity_wait_s: Seconds that a prompt waits for a free process when `session.max_concurrent` are busy.
+        max_retries: How often the binary repeats a request that the API refused for the moment.
+        api_timeout_s: Seconds after which the binary gives up one request to the API.
+    """
+
+    idle_timeout_s: Annotated[float, Gt(0)] = 300.0
+    tool_timeout_s: Annotated[float, Gt(0)] = 1200.0
+    capacity_wait_s: Annotated[float, Ge(0)] = 10.0
+    max_retries: Annotated[int, Ge(0), Le(20)] = 4
+    api_timeout_s: Annotated[float, Gt(0)] = 240.0
+
+
+@attrs.frozen(kw_only=True)
+class ClaudeCodeSettings:
+    """How Claude Code is run.
+
+    Attributes:
+        binary_path: The `claude` binary; searched on PATH and in the usual places when null.
+        default_model: Model of sessions that do not name one: `sonnet`, `opus`, `haiku`, or a full name.
+        oauth_token: Token of a Claude subscription (`claude setup-token` makes one). Better given as the environment variable
+            CLAUDE_CODE_OAUTH_TOKEN than written into a file.
+        api_key: API key, when there is no subscription.
+        session: Session defaults.
+        turn: Limits of one turn.
+        env: Further environment variables for the binary, such as `ANTHROPIC_BASE_URL`. It gets nothing of the server's own
+            environment but PATH and the language.
+    """
+
+    binary_path: Path | None = None
+    default_model: Annotated[str, MinLen(1)] = "sonnet"
+    oauth_token: str | None = attrs.field(
+        default=None, repr=False, metadata={"secret": True, "env": "CLAUDE_CODE_OAUTH_TOKEN"}
+    )
+    api_key: str | None = attrs.field(default=None, repr=False, metadata={"secret": True, "env": "ANTHROPIC_API_KEY"})
+    session: SessionSettings = attrs.field(factory=SessionSettings)
+    turn: TurnSettings = attrs.field(factory=TurnSettings)
+    env: dict[str, str] = attrs.field(factory=dict)

@@ -1,0 +1,42 @@
+"""From the configuration to the engine's settings."""
+
+from pathlib import Path
+from typing import Final
+
+from clonk_claudecode.settings import ClaudeCodeSettings
+from clonk_claudecode.spec import Credential, EngineSettings
+
+CONFIG_FOLDER: Final = "claude"
+"""Below the package's data directory: the binary's own files, transcripts among them."""
+
+
+def engine_settings(settings: ClaudeCodeSettings, data_dir: Path) -> EngineSettings:
+    """Return what the engine is told.
+
+    Args:
+        settings: The section `claudecode`.
+        data_dir: The package's own folder.
+    """
+    return EngineSettings(
+        config_dir=data_dir / CONFIG_FOLDER,
+        run_dir=data_dir / "run",
+        binary_path=settings.binary_path,
+        credential=credential(settings),
+        env=dict(settings.env),
+        max_concurrent=settings.session.max_concurrent,
+        session_timeout_s=settings.session.timeout,
+        capacity_wait_s=settings.turn.capacity_wait_s,
+        idle_timeout_s=settings.turn.idle_timeout_s,
+        tool_timeout_s=settings.turn.tool_timeout_s,
+        max_retries=settings.turn.max_retries,
+        api_timeout_s=settings.turn.api_timeout_s,
+    )
+
+
+def credential(settings: ClaudeCodeSettings) -> Credential | None:
+    """Return what the API is shown: the subscription's token before the API key; None when neither is configured."""
+    if settings.oauth_token:
+        return Credential(kind="oauth_token", secret=settings.oauth_token)
+    if settings.api_key:
+        return Credential(kind="api_key", secret=settings.api_key)
+    return None
