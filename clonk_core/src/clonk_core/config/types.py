@@ -76,7 +76,9 @@ def describe(annotation: Any) -> str:
         words = "a section with keys of its own"
     else:
         words = _WORDS.get(inner, getattr(inner, "__name__", str(inner)))
-    return words + "".join(_bounds_in_words(bounds))
+    limits = "".join(_limits_in_words(bounds))
+    shape = "; ".join(_shape_in_words(bounds))
+    return words + limits + (f" ({shape})" if shape else "")
 
 
 def violated(value: Any, bounds: Sequence[Any]) -> bool:
@@ -104,7 +106,7 @@ def _holds(value: Any, bound: Any) -> bool:
             return True
 
 
-def _bounds_in_words(bounds: Sequence[Any]) -> Iterator[str]:
+def _limits_in_words(bounds: Sequence[Any]) -> Iterator[str]:
     low = next((b for b in bounds if isinstance(b, annotated_types.Ge | annotated_types.Gt)), None)
     high = next((b for b in bounds if isinstance(b, annotated_types.Le | annotated_types.Lt)), None)
     if isinstance(low, annotated_types.Ge):
@@ -112,18 +114,19 @@ def _bounds_in_words(bounds: Sequence[Any]) -> Iterator[str]:
     elif isinstance(low, annotated_types.Gt):
         yield f" above {low.gt}"
     if isinstance(high, annotated_types.Le):
-        yield f"{' to' if low else ' up to'} {high.le}"
+        yield f"{' to' if isinstance(low, annotated_types.Ge) else ' up to'} {high.le}"
     elif isinstance(high, annotated_types.Lt):
         yield f"{',' if low else ''} below {high.lt}"
+
+
+def _shape_in_words(bounds: Sequence[Any]) -> Iterator[str]:
     for bound in bounds:
-        if isinstance(bound, annotated_types.MinLen) and bound.min_length == 1:
-            yield ", not empty"
-        elif isinstance(bound, annotated_types.MinLen):
-            yield f", at least {bound.min_length} long"
+        if isinstance(bound, annotated_types.MinLen):
+            yield "not empty" if bound.min_length == 1 else f"at least {bound.min_length} long"
         elif isinstance(bound, annotated_types.MaxLen):
-            yield f", at most {bound.max_length} long"
+            yield f"at most {bound.max_length} long"
         elif isinstance(bound, Pattern):
-            yield f": {bound.says}" if bound.says else f" matching {bound.regex}"
+            yield bound.says or f"matching {bound.regex}"
 
 
 def _either(words: Sequence[str]) -> str:
@@ -142,6 +145,6 @@ def _plain(choice: object) -> str:
 def _plural(words: str) -> str:
     replacements = {"text": "texts", "a path": "paths", "a whole number": "whole numbers", "a number": "numbers"}
     for one, many in replacements.items():
-        if words == one or words.startswith((one + ",", one + ":", one + " ")):
+        if words == one or words.startswith(one + " "):
             return many + words[len(one) :]
     return words.replace("a section with keys of its own", "entries with keys of their own")
