@@ -252,6 +252,8 @@ def _trap(annotation: Any, node: Node) -> str:
         return f' (YAML takes digits with colons for a number in base sixty; if text is meant, write "{node.text}")'
     if node.tag == "int" and node.text.lstrip("+-").startswith("0") and len(node.text) > 1:
         return " (YAML takes a number with a leading zero for an octal one; write it without the zero)"
+    if node.tag == "null" and node.text == "~":
+        return ' (without quotes YAML takes it for null; write "~")'
     wants_text = any(
         split(member)[0] in {str, Path} or (get_origin(split(member)[0]) is Literal) for member in choices(annotation)
     )
