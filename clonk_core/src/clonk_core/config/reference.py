@@ -24,7 +24,7 @@ _HEAD = """\
 setting has a default.
 
 A flag wins over the environment, the environment over the file, the file over the default. Each setting has a variable:
-`server.http_port` is `CLONK_SERVER__HTTP_PORT`; lists and mappings are written as in YAML (`[/srv, /home/me/src]`). An
+`server.http_port` is `CLONK_SERVER__HTTP_PORT`; lists and mappings are written as in YAML (`[/srv, /data/src]`). An
 empty variable counts as not set. Relative paths in the file are relative to the file's folder, and `~` is the home
 folder.
 
