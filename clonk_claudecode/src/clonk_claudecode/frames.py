@@ -24,6 +24,10 @@ class NotAFrame(Exception):
     """A line that is no JSON object with a `type`."""
 
 
+class TooMuchGarbage(Exception):
+    """So many lines that are no frames that this cannot be Claude Code; the text is the beginning of the last."""
+
+
 class LineSplitter:
     """Chunks in, whole lines out. A long line costs one copy in the end, not one for each chunk."""
 
@@ -72,6 +76,29 @@ def parse_frame(line: bytes) -> Frame:
     if not isinstance(frame, dict) or not isinstance(frame.get("type"), str):
         raise NotAFrame("no object with a type")
     return frame
+
+
+class FrameParser:
+    """Parses the lines of one process and tolerates some garbage."""
+
+    def __init__(self) -> None:
+        self._garbage_lines = 0
+        self._garbage_bytes = 0
+
+    def parse(self, line: bytes) -> Frame | None:
+        """Return the frame; None for garbage.
+
+        Raises:
+            TooMuchGarbage: More than `MAX_GARBAGE_LINES` or `MAX_GARBAGE_BYTES` of it so far.
+        """
+        try:
+            return parse_frame(line)
+        except NotAFrame as error:
+            self._garbage_lines += 1
+            self._garbage_bytes += len(line)
+            if self._garbage_lines > MAX_GARBAGE_LINES or self._garbage_bytes > MAX_GARBAGE_BYTES:
+                raise TooMuchGarbage(line[:80].decode(errors="replace")) from error
+            return None
 
 
 def user_frame(prompt: str, uuid: str) -> bytes:

@@ -128,6 +128,10 @@ class BinaryProcess:
                 self._stderr_tail.append(rest[:STDERR_LINE_CHARS].decode(errors="replace"))
             self._stderr_ended.set()
 
+    async def wait_exit(self) -> None:
+        """Wait for the process's end, however long."""
+        await self._process.wait()
+
     async def wait(self, *, at_most_s: float) -> int | None:
         """Wait for the process's own end and the last of its stderr. Return the exit code, None if it still runs."""
         with trio.move_on_after(at_most_s):

@@ -1,0 +1,350 @@
+"""The engine: which sessions have a process, who may start a turn, and the orderly end of all of them."""
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal, TypeAlias
+
+import trio
+
+from clonk_claudecode.binary import Binary, BinaryFinder
+from clonk_claudecode.errors import CapacityReached, EngineStopped, ProcessBroken, ProcessDied, SessionBusy
+from clonk_claudecode.events import TurnItem
+from clonk_claudecode.launch import contradicts, has_transcript
+from clonk_claudecode.live_session import MAX_KEPT_ITEMS, LiveSession
+from clonk_claudecode.outcome import TurnResult, stopped
+from clonk_claudecode.permissions import Decide, deny_all
+from clonk_claudecode.reaper import Reaper
+from clonk_claudecode.spec import EngineSettings, SessionSpec
+from clonk_claudecode.turn import Turn
+from clonk_core.plugin import Log, StopReason
+
+SessionState: TypeAlias = Literal["parked", "idle", "busy"]
+"""Without a process; with one that waits for a prompt; with a turn running or about to start."""
+
+SHUTDOWN_S = 12.0
+"""Above the longest way down the ladder of a process: 1 + 2 + 5 s, and some for a busy machine."""
+
+
+class _Slot:
+    """What the engine knows of one session that has a process, a turn, or something kept."""
+
+    def __init__(self) -> None:
+        self.lock = trio.Lock()  # held while a process is started or replaced
+        self.live: LiveSession | None = None
+        self.turn: Turn | None = None
+        self.is_starting = False
+        self.kept: deque[TurnItem] = deque(maxlen=MAX_KEPT_ITEMS)  # outlives the process
+
+    @property
+    def has_place(self) -> bool:
+        """Whether it counts against `max_concurrent`."""
+        return self.live is not None or self.is_starting
+
+    @property
+    def may_be_parked(self) -> bool:
+        """Whether its process has nothing to do for a caller."""
+        return self.live is not None and self.live.is_usable and self.turn is None and not self.is_starting
+
+
+class Engine:
+    """Runs the sessions' processes. Made by `open_engine`.
+
+    Args:
+        settings: Limits and places.
+        nursery: Of `open_engine`, which owns it; holds the processes' tasks.
+        reaper: Is told of every process.
+        decide: Answers the binary's questions about tools.
+        log: For what nobody waits for.
+    """
+
+    def __init__(
+        self, settings: EngineSettings, *, nursery: trio.Nursery, reaper: Reaper, decide: Decide, log: Log
+    ) -> None:
+        self._settings = settings
+        self._nursery = nursery
+        self._reaper = reaper
+        self._decide = decide
+        self._log = log
+        self._finder = BinaryFinder(settings.binary_path)
+        self._slots: dict[str, _Slot] = {}
+        self._changed = trio.Event()
+        self._is_stopping = False
+
+    # ── Asking ────────────────────────────────────────────────────────────────
+
+    @property
+    def live_count(self) -> int:
+        """How many processes there are."""
+        return sum(slot.live is not None for slot in self._slots.values())
+
+    async def binary(self) -> Binary:
+        """Return the binary that sessions are run with.
+
+        Raises:
+            BinaryMissing, BinaryTooOld, BinaryBroken: There is none that can be used.
+        """
+        return await self._finder.find()
+
+    def state(self, session_id: str) -> SessionState:
+        """Tell what a session does; one that the engine does not know is parked."""
+        slot = self._slots.get(session_id)
+        if slot is not None and slot.turn is not None:
+            return "busy"
+        return "idle" if slot is not None and slot.live is not None and slot.live.is_usable else "parked"
+
+    def running(self, session_id: str) -> Turn | None:
+        """Return the session's turn, if it has one."""
+        slot = self._slots.get(session_id)
+        return None if slot is None else slot.turn
+
+    def pid(self, session_id: str) -> int | None:
+        """Return the process id of the session's binary, None when it is parked."""
+        slot = self._slots.get(session_id)
+        return None if slot is None or slot.live is None else slot.live.pid
+
+    # ── Doing ─────────────────────────────────────────────────────────────────
+
+    @asynccontextmanager
+    async def turn(
+        self, spec: SessionSpec, prompt: str, *, turn_id: str, prompt_uuid: str, deadline_s: float | None = None
+    ) -> AsyncIterator[Turn]:
+        """Say something to a session. Iterate over the turn for its items; `turn.result` tells the end.
+
+        Leaving it early interrupts the turn and waits until that has happened (shielded, bounded).
+
+        Args:
+            spec: The session. When it differs from what its process was started with, the process is started anew.
+            prompt: What to say.
+            turn_id: Subscription of the run, told to whoever finds the session busy.
+            prompt_uuid: Uuid for the prompt's entry in the transcript.
+            deadline_s: The turn is interrupted after this long.
+
+        Raises:
+            SessionBusy: The session has a turn already.
+            CapacityReached: No process could be had in time.
+            BinaryMissing, BinaryTooOld, BinaryBroken: There is no binary to run.
+            ProcessDied, ProcessBroken: The binary does not start.
+            EngineStopped: The hub is shutting down.
+        """
+        deadline = float("inf") if deadline_s is None else trio.current_time() + deadline_s
+        turn = Turn(turn_id, prompt_uuid, deadline=deadline)
+        slot = self._reserve(spec, turn)
+        try:
+            await self._begin(slot, spec, turn, prompt)
+            try:
+                yield turn
+            finally:
+                turn.request_stop("cancelled")  # without effect once it has ended
+                with trio.CancelScope(shield=True):
+                    await turn.wait_finished()
+        finally:
+            slot.turn = None
+            self._tidy(spec.session_id)
+
+    async def interrupt(self, session_id: str, reason: StopReason = "cancelled") -> bool:
+        """Stop a session's turn and wait until it has ended. Return whether there was one."""
+        turn = self.running(session_id)
+        if turn is None:
+            return False
+        turn.request_stop(reason)
+        self._notify()
+        await turn.wait_finished()
+        return True
+
+    async def prewarm(self, spec: SessionSpec) -> bool:
+        """Start a session's process before its first prompt. Return False when there is no free place.
+
+        Raises:
+            BinaryMissing, BinaryTooOld, BinaryBroken, ProcessDied, ProcessBroken: It does not start.
+        """
+        slot = self._slots.setdefault(spec.session_id, _Slot())
+        if self._is_stopping or (not slot.has_place and self._places_taken() >= self._settings.max_concurrent):
+            self._tidy(spec.session_id)
+            return False
+        try:
+            await self._ensure_live(slot, spec)
+        finally:
+            self._tidy(spec.session_id)
+        return True
+
+    async def park(self, session_id: str) -> None:
+        """Close a session's process, if it has one; a running turn is interrupted first."""
+        await self.interrupt(session_id)
+        slot = self._slots.get(session_id)
+        if slot is None:
+            return
+        async with slot.lock:
+            if slot.live is not None:
+                slot.live.close()
+                await slot.live.closed.wait()
+            slot.kept.clear()
+        self._tidy(session_id)
+
+    async def shut_down(self) -> None:
+        """Interrupt every turn, then close every process. Shielded and bounded; nothing can be started any more."""
+        self._is_stopping = True
+        self._notify()
+        slots = list(self._slots.values())
+        with trio.CancelScope(shield=True):
+            with trio.move_on_after(self._settings.interrupt_timeout_s + 1):
+                for turn in [slot.turn for slot in slots if slot.turn is not None]:
+                    turn.request_stop("shutdown")
+                for slot in slots:
+                    if slot.live is not None and slot.live.turn is not None:
+                        await slot.live.turn.wait_finished()
+            with trio.move_on_after(SHUTDOWN_S):
+                lives = [slot.live for slot in slots if slot.live is not None]
+                for live in lives:
+                    live.close()
+                for live in lives:
+                    await live.closed.wait()
+
+    # ── Starting ──────────────────────────────────────────────────────────────
+
+    def _reserve(self, spec: SessionSpec, turn: Turn) -> _Slot:
+        """Take the session for this turn, at once, so that of two callers one is told that it is busy."""
+        if self._is_stopping:
+            raise EngineStopped
+        slot = self._slots.setdefault(spec.session_id, _Slot())
+        if slot.turn is not None:
+            raise SessionBusy(spec.session_id, slot.turn.turn_id)
+        slot.turn = turn
+        return slot
+
+    async def _begin(self, slot: _Slot, spec: SessionSpec, turn: Turn, prompt: str) -> None:
+        """Hand the prompt to a process; one that has died while it was idle is replaced."""
+        try:
+            while True:
+                live = await self._ensure_live(slot, spec)
+                if turn.stop_reason is not None:
+                    outcome, error = stopped(turn.stop_reason, turn.stop_error)
+                    turn.finish(TurnResult(outcome=outcome, error=error))
+                    return
+                if live.is_usable:
+                    live.begin(turn, prompt)
+                    return
+        finally:
+            if not turn.is_finished and (slot.live is None or slot.live.turn is not turn):
+                # It never began; whoever waits in `interrupt` must not wait for ever.
+                turn.finish(TurnResult(outcome="failed", error=EngineStopped("the turn could not be started")))
+
+    async def _ensure_live(self, slot: _Slot, spec: SessionSpec) -> LiveSession:
+        async with slot.lock:
+            live = slot.live
+            if live is not None and live.is_usable and live.spec == spec:
+                return live
+            if live is not None:
+                live.close()
+                await live.closed.wait()
+            binary = await self._finder.find()
+            await self._take_place(slot)
+            try:
+                return await self._start(slot, spec, binary)
+            finally:
+                slot.is_starting = False
+                self._notify()
+
+    async def _start(self, slot: _Slot, spec: SessionSpec, binary: Binary) -> LiveSession:
+        resume = has_transcript(self._settings.config_dir, spec.claude_session_id)
+        for is_last_try in (False, True):
+            live = slot.live = LiveSession(
+                spec, self._settings, reaper=self._reaper, decide=self._decide, log=self._log, kept=slot.kept
+            )
+            self._nursery.start_soon(self._own, slot, live, binary, resume)
+            await live.ready.wait()
+            failure = live.failure
+            if failure is None:
+                return live
+            await live.closed.wait()
+            if is_last_try or not isinstance(failure, ProcessDied) or not contradicts(failure, resume=resume):
+                raise failure
+            # The file said one thing and the binary, which knows better, the other.
+            resume = not resume
+        raise AssertionError("the last try returns or raises")
+
+    async def _take_place(self, slot: _Slot) -> None:
+        """Wait for a free place, parking the session that was idle longest."""
+        with trio.move_on_after(self._settings.capacity_wait_s):
+            while self._places_taken() >= self._settings.max_concurrent:
+                if self._is_stopping:
+                    raise EngineStopped
+                changed = self._changed
+                self._park_one()
+                await changed.wait()
+            if self._is_stopping:
+                raise EngineStopped
+            slot.is_starting = True
+            return
+        raise CapacityReached(self._settings.max_concurrent, self._settings.capacity_wait_s)
+
+    def _places_taken(self) -> int:
+        return sum(slot.has_place for slot in self._slots.values())
+
+    def _park_one(self) -> None:
+        """Close the process that was idle longest, rather one that does nothing by itself."""
+        idle = [slot.live for slot in self._slots.values() if slot.may_be_parked and slot.live is not None]
+        if idle:
+            min(idle, key=lambda live: (live.is_at_work, live.idle_since)).close()
+
+    # ── Owning ────────────────────────────────────────────────────────────────
+
+    async def _own(self, slot: _Slot, live: LiveSession, binary: Binary, resume: bool) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._park_when_idle, slot, live)
+                await live.run(binary, resume=resume)
+                nursery.cancel_scope.cancel()
+        finally:
+            slot.live = None if slot.live is live else slot.live
+            self._tidy(live.spec.session_id)
+        if isinstance(live.failure, ProcessDied | ProcessBroken):
+            self._log.warning("a session's process ended", session=live.spec.session_id, reason=str(live.failure))
+
+    async def _park_when_idle(self, slot: _Slot, live: LiveSession) -> None:
+        timeout_s = self._settings.session_timeout_s
+        while True:
+            await trio.sleep_until(max(live.idle_since, trio.current_time() - timeout_s / 2) + timeout_s)
+            is_idle = slot.turn is None and not live.is_at_work
+            if is_idle and trio.current_time() >= live.idle_since + timeout_s:
+                live.close()
+
+    def _tidy(self, session_id: str) -> None:
+        """Forget a session that has nothing here any more, and wake who waits for a place."""
+        slot = self._slots.get(session_id)
+        if slot is not None and not (slot.has_place or slot.turn or slot.kept or slot.lock.locked()):
+            del self._slots[session_id]
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+@asynccontextmanager
+async def open_engine(settings: EngineSettings, *, decide: Decide = deny_all, log: Log) -> AsyncIterator[Engine]:
+    """Run an engine. Leaving it interrupts every turn and closes every process, within about 20 s.
+
+    Args:
+        settings: Limits and places.
+        decide: Answers the binary's questions about tools.
+        log: For what nobody waits for.
+
+    Raises:
+        OSError: The folder of records cannot be written, or no process can be started.
+    """
+    error: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            reaper = Reaper(settings.run_dir, log)
+            await nursery.start(reaper.run)
+            engine = Engine(settings, nursery=nursery, reaper=reaper, decide=decide, log=log)
+            try:
+                yield engine
+            finally:
+                await engine.shut_down()
+        except Exception as caught:  # noqa: BLE001 - handed on below, without the nursery's group around it
+            error = caught
+        nursery.cancel_scope.cancel()
+    if error is not None:
+        raise error

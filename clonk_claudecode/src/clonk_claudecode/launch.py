@@ -1,0 +1,65 @@
+"""How a session's process is started: arguments, environment, and whether it resumes."""
+
+from pathlib import Path
+
+from clonk_claudecode.binary import Binary
+from clonk_claudecode.environment import build_environment, credential_pipe, prepare_config_dir
+from clonk_claudecode.errors import BinaryBroken, ProcessDied
+from clonk_claudecode.process import BinaryProcess, Command, start_process
+from clonk_claudecode.spec import EngineSettings, SessionSpec
+
+_NO_TRANSCRIPT = "No conversation found"
+_TRANSCRIPT_EXISTS = "is already in use"
+"""What the binary says on stderr, in all versions so far."""
+
+
+def has_transcript(config_dir: Path, claude_session_id: str) -> bool:
+    """Whether the binary has anything to resume. Each working directory has a folder; ids are unique over all."""
+    return any(config_dir.glob(f"projects/*/{claude_session_id}.jsonl"))
+
+
+def contradicts(error: ProcessDied, *, resume: bool) -> bool:
+    """Whether a start failed because there is no transcript after all, or there is one after all."""
+    sign = _NO_TRANSCRIPT if resume else _TRANSCRIPT_EXISTS
+    return any(sign in line for line in error.stderr)
+
+
+def build_arguments(spec: SessionSpec, *, resume: bool) -> tuple[str, ...]:
+    """Return the binary's arguments. The prompt never is one of them, nor is a secret."""
+    return (
+        "-p",
+        *("--input-format", "stream-json"),
+        *("--output-format", "stream-json"),
+        "--verbose",
+        "--include-partial-messages",
+        *("--permission-prompt-tool", "stdio"),
+        *("--setting-sources", ",".join(spec.setting_sources)),
+        *("--model", spec.model),
+        *("--permission-mode", spec.permission_mode),
+        *(("--resume" if resume else "--session-id"), spec.claude_session_id),
+        *(("--append-system-prompt", spec.system_prompt) if spec.system_prompt else ()),
+        *spec.extra_args,
+    )
+
+
+async def launch(
+    spec: SessionSpec, settings: EngineSettings, binary: Binary, *, mark: str, resume: bool
+) -> BinaryProcess:
+    """Start the process of a session.
+
+    Raises:
+        BinaryBroken: It cannot be started.
+    """
+    try:
+        prepare_config_dir(settings.config_dir)
+    except OSError as error:
+        raise BinaryBroken(f"its configuration folder cannot be made ({error.strerror})") from error
+    with credential_pipe(settings.credential) as (descriptors, variables):
+        command = Command(
+            argv=(str(binary.path), *build_arguments(spec, resume=resume)),
+            env={**build_environment(settings, mark=mark), **variables},
+            working_dir=spec.working_dir,
+            mark=mark,
+            pass_fds=descriptors,
+        )
+        return await start_process(command)
