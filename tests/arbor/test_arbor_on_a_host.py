@@ -1,0 +1,89 @@
+"""Arbor as callers see it: through the whole gateway of a real host."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clonk_core.plugin import CallError
+from clonk_core.testing.host import TestHost, open_host
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> AsyncIterator[TestHost]:
+    async with open_host(tmp_path / "host", packages=["arbor"]) as opened:
+        yield opened
+
+
+async def refusal(host: TestHost, method: str, **params: Any) -> CallError:
+    with pytest.raises(CallError) as caught:
+        await host.client.call(method, **params)
+    return caught.value
+
+
+async def test_a_conversation_is_kept_and_read_back(host: TestHost) -> None:
+    tree_id = await host.client.call("arbor.tree_create", name="Fix the parser")
+    question = await host.client.call("arbor.node_create", tree_id=tree_id, parent_id=None, content={"role": "user"})
+    answer = await host.client.call("arbor.node_create", tree_id=tree_id, parent_id=question, content=["text"])
+    tree = await host.client.call("arbor.tree_get", id=tree_id)
+    assert (tree["id"], tree["name"], tree["root_ids"], tree["node_count"]) == (
+        tree_id,
+        "Fix the parser",
+        [question],
+        2,
+    )
+    (child,) = await host.client.call("arbor.node_children", node_id=question)
+    assert (child["id"], child["parent_id"], child["content"], child["depth"]) == (answer, question, ["text"], 1)
+    (parent,) = await host.client.call("arbor.node_ancestors", node_id=answer)
+    assert parent == await host.client.call("arbor.node_get", node_id=question)
+    assert parent["created_at"].endswith("Z")
+
+
+async def test_arguments_may_be_given_by_position_in_the_specification_s_order(host: TestHost) -> None:
+    tree_id = await host.client.call("arbor.tree_create", "t")
+    root = await host.client.call("arbor.node_create", tree_id, None, {"a": 1})
+    node = await host.client.call("arbor.node_create", tree_id, root, {"b": 2})
+    assert (await host.client.call("arbor.node_get", node))["content"] == {"b": 2}
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "path"),
+    [
+        ("arbor.tree_create", {}, "$.name"),
+        ("arbor.tree_create", {"name": ""}, "$.name"),
+        ("arbor.tree_create", {"name": "x" * 201}, "$.name"),
+        ("arbor.tree_create", {"name": "two\nlines"}, "$.name"),
+        ("arbor.tree_create", {"name": 5}, "$.name"),
+        ("arbor.tree_create", {"name": "t", "metadata": []}, "$.metadata"),
+        ("arbor.tree_list", {"limit": 0}, "$.limit"),
+        ("arbor.tree_list", {"limit": 1001}, "$.limit"),
+        ("arbor.node_create", {"tree_id": "tree_x"}, "$.content"),
+        ("arbor.node_children", {"node_id": "x" * 65}, "$.node_id"),
+        ("arbor.node_ancestors", {"node_id": "n", "limit": "10"}, "$.limit"),
+    ],
+)
+async def test_arguments_that_do_not_fit_are_refused_with_their_path(
+    host: TestHost, method: str, params: dict[str, Any], path: str
+) -> None:
+    error = await refusal(host, method, **params)
+    assert (error.kind, error.data["path"]) == ("invalid_params", path)
+
+
+async def test_errors_bear_arbor_s_own_kinds(host: TestHost) -> None:
+    assert (await refusal(host, "arbor.tree_get", id="tree_x")).kind == "arbor.tree_not_found"
+    assert (await refusal(host, "arbor.node_get", node_id="node_x")).kind == "arbor.node_not_found"
+    tree_id = await host.client.call("arbor.tree_create", name="t")
+    error = await refusal(host, "arbor.node_create", tree_id=tree_id, content="x" * 2**20)
+    assert error.kind == "arbor.content_too_large"
+
+
+async def test_reading_needs_the_scope_read_and_writing_the_method_s_own(host: TestHost) -> None:
+    schemas = await host.client.call("hub.schema", method="arbor")
+    scopes = {one["name"].removeprefix("arbor."): one["scope"] for one in schemas["methods"]}
+    reading = {"tree_get", "tree_list", "node_get", "node_children", "node_ancestors"}
+    assert scopes == {
+        **dict.fromkeys(reading, "arbor:read"),
+        "tree_create": "arbor:tree_create",
+        "node_create": "arbor:node_create",
+    }

@@ -1,0 +1,60 @@
+"""Gitsync as callers see it: through the whole gateway of a real host."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clonk_core.plugin import CallError
+from clonk_core.testing.host import TestHost, open_host
+
+REMOTE = "git@github.com:org/repo.git"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path.resolve() / "root"
+    (root / "a").mkdir(parents=True)
+    return root
+
+
+@pytest.fixture
+async def host(tmp_path: Path, root: Path) -> AsyncIterator[TestHost]:
+    settings = {"workspaces": {"roots": [str(root)]}}
+    async with open_host(tmp_path / "host", packages=["gitsync"], settings=settings) as opened:
+        yield opened
+
+
+async def test_a_folder_is_registered_listed_and_forgotten(host: TestHost, root: Path) -> None:
+    config = await host.client.call("gitsync.register", str(root / "a"), REMOTE, "main")
+    assert config == {
+        "path": str(root / "a"), "remote": REMOTE, "branch": "main", "auto_commit": False, "auto_push": False
+    }  # fmt: skip
+    assert await host.client.call("gitsync.list") == [config]
+    assert await host.client.call("gitsync.unregister", path=str(root / "a")) is True
+    assert await host.client.call("gitsync.list") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"path": "/"}, "gitsync.path_outside_roots"),
+        ({"path": "missing"}, "gitsync.folder_not_found"),
+        ({"branch": "other"}, "gitsync.already_registered"),
+        ({"branch": "a b"}, "invalid_params"),
+        ({"remote": "ext::sh -c id"}, "invalid_params"),
+    ],
+)
+async def test_refusals_bear_a_kind_to_act_on(host: TestHost, root: Path, change: dict[str, Any], kind: str) -> None:
+    params = {"path": "a", "remote": REMOTE, "branch": "main"}
+    await host.client.call("gitsync.register", **{**params, "path": str(root / "a")})
+    params |= change
+    with pytest.raises(CallError) as caught:
+        await host.client.call("gitsync.register", **{**params, "path": str(root / params["path"])})
+    assert caught.value.kind == kind
+
+
+async def test_the_list_needs_the_scope_read(host: TestHost) -> None:
+    schemas = await host.client.call("hub.schema", method="gitsync.list")
+    assert [one["scope"] for one in schemas["methods"]] == ["gitsync:read"]
