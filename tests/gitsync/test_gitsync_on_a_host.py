@@ -39,8 +39,8 @@ async def test_a_folder_is_registered_listed_and_forgotten(host: TestHost, root:
 @pytest.mark.parametrize(
     ("change", "kind"),
     [
-        ({"path": "/"}, "gitsync.path_outside_roots"),
-        ({"path": "missing"}, "gitsync.folder_not_found"),
+        ({"path": "/"}, "invalid_params"),
+        ({"path": "missing"}, "invalid_params"),
         ({"branch": "other"}, "gitsync.already_registered"),
         ({"branch": "a b"}, "invalid_params"),
         ({"remote": "ext::sh -c id"}, "invalid_params"),

@@ -8,7 +8,7 @@ import pytest
 
 from clonk_core.plugin import Database, InvalidParams
 from clonk_core.storage.sqlite import open_sqlite
-from clonk_gitsync.errors import AlreadyRegistered, FolderNotFound, PathOutsideRoots
+from clonk_gitsync.errors import AlreadyRegistered
 from clonk_gitsync.messages import WorkspaceConfig
 from clonk_gitsync.workspaces import Workspaces
 
@@ -97,8 +97,9 @@ async def test_paths_that_lead_outside_the_roots_are_refused(
         root / "out" / "root-too", tmp_path / "root-too", tmp_path / "missing",
     ]  # fmt: skip
     for path in outside:
-        with pytest.raises(PathOutsideRoots):
+        with pytest.raises(InvalidParams, match="outside") as caught:
             await workspaces.register(path, REMOTE, "main")
+        assert caught.value.path == "$.path"
     assert await workspaces.list(10, None) == ()
 
 
@@ -106,11 +107,11 @@ async def test_a_root_itself_may_be_registered(workspaces: Workspaces, root: Pat
     assert (await workspaces.register(root, REMOTE, "main")).path == root
 
 
-async def test_what_is_no_folder_is_not_found(workspaces: Workspaces, root: Path) -> None:
+async def test_what_is_no_folder_is_refused(workspaces: Workspaces, root: Path) -> None:
     (root / "file").touch()
     (root / "dangling").symlink_to(root / "nowhere")
     for name in ("missing", "file", "file/below", "dangling", "x" * 300):
-        with pytest.raises(FolderNotFound):
+        with pytest.raises(InvalidParams, match="no such folder"):
             await workspaces.register(root / name, REMOTE, "main")
 
 
@@ -130,8 +131,7 @@ async def test_paths_that_cannot_be_followed_are_refused(workspaces: Workspaces,
 
 async def test_a_loop_of_links_is_refused(workspaces: Workspaces, root: Path) -> None:
     (root / "loop").symlink_to(root / "loop")
-    # Python 3.13 gives the loop's own path back, where older ones raise.
-    with pytest.raises((InvalidParams, FolderNotFound)):
+    with pytest.raises(InvalidParams):
         await workspaces.register(root / "loop", REMOTE, "main")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from clonk_core.plugin import Activation, Ge, Host, Le, method
-from clonk_gitsync.errors import AlreadyRegistered, FolderNotFound, PathOutsideRoots
+from clonk_gitsync.errors import AlreadyRegistered
 from clonk_gitsync.messages import WorkspaceConfig
 from clonk_gitsync.workspaces import Workspaces
 
@@ -19,7 +19,7 @@ class GitSync(Activation):
         database = host.database("gitsync", migrations="clonk_gitsync.migrations")
         self._workspaces = Workspaces(database, host.workspace_roots)
 
-    @method(idempotent=True, errors=[AlreadyRegistered, FolderNotFound, PathOutsideRoots])
+    @method(idempotent=True, errors=[AlreadyRegistered])
     async def register(self, path: Path, remote: str, branch: str) -> WorkspaceConfig:
         """Register a folder as the workspace of a branch. Nothing in the folder is touched.
 
@@ -30,8 +30,7 @@ class GitSync(Activation):
 
         Raises:
             AlreadyRegistered: The folder is registered with another remote or branch.
-            FolderNotFound: There is no such folder.
-            PathOutsideRoots: The path leads outside the allowed folders.
+            InvalidParams: The path is no folder below an allowed one, or remote or branch may not be used.
         """
         return await self._workspaces.register(path, remote, branch)
 

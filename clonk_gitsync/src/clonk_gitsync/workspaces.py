@@ -8,7 +8,7 @@ import trio
 
 from clonk_core.plugin import Database, InvalidParams, Transaction
 from clonk_gitsync import store
-from clonk_gitsync.errors import AlreadyRegistered, FolderNotFound, PathOutsideRoots
+from clonk_gitsync.errors import AlreadyRegistered
 from clonk_gitsync.git_names import problem_with_branch, problem_with_remote
 from clonk_gitsync.messages import WorkspaceConfig
 
@@ -48,9 +48,12 @@ class Workspaces:
         """Return the folder that `path` leads to. Whether anything exists outside the roots is not told."""
         resolved = _resolve(path)
         if not any(resolved.is_relative_to(root) for root in self._roots):
-            raise PathOutsideRoots(str(path))
+            allowed = ", ".join(str(root) for root in self._roots)
+            raise InvalidParams(
+                f"leads outside the allowed folders; allowed is what lies below {allowed}", path="$.path"
+            )
         if not _is_folder(resolved):
-            raise FolderNotFound(str(path))
+            raise InvalidParams("there is no such folder; create it first", path="$.path")
         return resolved
 
 
