@@ -1,7 +1,7 @@
 """Who may knock: checks `Host` and `Origin` before anything else is read of a request.
 
-A server on the loopback is within reach of every web page that the user's browser shows: directly, told by `Origin`, and
-through a name that is made to point to 127.0.0.1 (DNS rebinding), told by `Host`.
+A server on the loopback is within reach of every web page that a browser shows: directly, which `Origin` tells,
+and through a name that is made to point to 127.0.0.1 (DNS rebinding), which `Host` tells.
 """
 
 from collections.abc import Sequence

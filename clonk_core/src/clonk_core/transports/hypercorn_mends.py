@@ -15,8 +15,8 @@
 Written for hypercorn 0.18, HTTP/1 without TLS.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -24,12 +24,15 @@ import attrs
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
+from hypercorn.logging import Logger
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup, _handle
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr, wrap_app
+
+from clonk_core.interfaces import Log
 
 ASGIApp = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 """An ASGI 3 application."""
@@ -42,8 +45,6 @@ _LINGER_BYTES: Final = 64 * 2**20
 
 _SEND_CHUNK_BYTES: Final = 64 * 1024
 """The limit of time counts for each piece, so that a slow reader is not a stalled one."""
-
-_log = logging.getLogger("clonk.http")
 
 
 @attrs.frozen(kw_only=True)
@@ -67,19 +68,19 @@ async def serve_asgi(
     *,
     shutdown: trio.Event,
     grace_s: float,
-    limits: Limits = Limits(),  # noqa: B008  (frozen)
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    limits: Limits,
+    log: Log,
 ) -> None:
     """Serve `app` on the listeners until `shutdown` is set; then let open requests end for `grace_s` and cut the rest.
 
     The listeners are closed on the way out. Cancelling cuts everything at once.
     """
     context = WorkerContext(None)
-    config = _hypercorn_config(limits)
+    config = _hypercorn_config(limits, log)
     open_connections: set[MendedServer] = set()
 
     async def handle(stream: trio.SocketStream) -> None:
-        server = MendedServer(wrap_app(app, 0, "asgi"), config, context, ConnectionState({}), stream, limits)
+        server = MendedServer(wrap_app(app, 0, "asgi"), config, context, ConnectionState({}), stream, limits, log)
         open_connections.add(server)
         try:
             await server.run()
@@ -100,17 +101,38 @@ async def serve_asgi(
             guard.start_soon(cut_when_over, connections)
             async with trio.open_nursery() as accepting:
                 accept = partial(trio.serve_listeners, handle, list(listeners), handler_nursery=connections)
-                await accepting.start(accept)
-                task_status.started()
+                accepting.start_soon(accept)
                 await shutdown.wait()
                 accepting.cancel_scope.cancel()
             await context.terminated.set()
         guard.cancel_scope.cancel()
 
 
-def _hypercorn_config(limits: Limits) -> Config:
+class _ServerLog(Logger):
+    """What hypercorn tells, in our log."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    async def access(self, request: Any, response: Any, request_time: float) -> None:
+        """Say nothing: the gateway tells every call."""
+
+    async def info(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._log.debug("http server", said=message % args if args else message)
+
+    async def warning(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._log.warning("http server", said=message % args if args else message)
+
+    async def error(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._log.error("http server", said=message % args if args else message)
+
+    async def exception(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._log.exception("http server", said=message % args if args else message)
+
+
+def _hypercorn_config(limits: Limits, log: Log) -> Config:
     config = Config()
-    config.errorlog = _log
+    config._log = _ServerLog(log)  # noqa: SLF001
     config.include_server_header = False
     config.keep_alive_timeout = limits.idle_timeout_s
     config.keep_alive_max_requests = 1_000_000
@@ -121,7 +143,7 @@ def _hypercorn_config(limits: Limits) -> Config:
 class MendedTaskGroup(TaskGroup):
     """Runs the application for one request; mends 1 and 3."""
 
-    async def spawn_app(  # type: ignore[override]
+    async def spawn_app(
         self,
         app: Any,
         config: Config,
@@ -142,10 +164,9 @@ class MendedTaskGroup(TaskGroup):
             if message["type"] == disconnect:
                 sender.close()
                 return
-            try:
+            # Closed when the application has ended, or the client has gone.
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 await sender.send(message)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass  # the application has ended, or the client has
 
         async def send_mended(message: Any) -> None:
             with trio.CancelScope(shield=_is_last(message)):
@@ -153,9 +174,7 @@ class MendedTaskGroup(TaskGroup):
 
         async def run() -> None:
             with receiver:
-                await _handle(
-                    app, config, scope, receive, send_mended, trio.to_thread.run_sync, trio.from_thread.run
-                )
+                await _handle(app, config, scope, receive, send_mended, trio.to_thread.run_sync, trio.from_thread.run)
 
         assert self._nursery is not None  # noqa: S101  (entered by the server below)
         self._nursery.start_soon(run)
@@ -178,8 +197,10 @@ class MendedServer(TCPServer):
         state: ConnectionState,
         stream: trio.SocketStream,
         limits: Limits,
+        log: Log,
     ) -> None:
         super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]
+        self._log = log
         self._plain_stream = stream
         self._limits = limits
         self._sending: trio.CancelScope | None = None
@@ -202,7 +223,7 @@ class MendedServer(TCPServer):
                 self.protocol = H11Protocol(  # type: ignore[assignment]
                     self.app,
                     self.config,
-                    self.context,  # type: ignore[arg-type]
+                    self.context,
                     task_group,
                     ConnectionState(self.state),
                     False,
@@ -215,8 +236,8 @@ class MendedServer(TCPServer):
                 await self.idle_task.stop()
         except* OSError:
             pass
-        except* Exception:
-            _log.exception("a connection ended with an error")
+        except* Exception:  # noqa: BLE001  (recorded)
+            self._log.exception("http connection failed")
         finally:
             await trio.aclose_forcefully(self._plain_stream)
 
@@ -239,7 +260,8 @@ class MendedServer(TCPServer):
                 with trio.CancelScope(shield=True, deadline=deadline) as self._sending:
                     await self._plain_stream.send_all(data[start : start + _SEND_CHUNK_BYTES])
                 if self._sending.cancelled_caught:
-                    _log.warning("a reader was dropped: it took nothing for %s s", self._limits.send_timeout_s)
+                    reason = f"took nothing for {self._limits.send_timeout_s:g} s"
+                    self._log.warning("http reader dropped", reason=reason)
                     raise trio.BrokenResourceError
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             await trio.aclose_forcefully(self._plain_stream)  # wakes the reading task too

@@ -1,0 +1,193 @@
+"""What WebSocket and stdio have in common: many calls and many streams, both ways, on one connection."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+import attrs
+import trio
+
+from clonk_core.errors import CallError
+from clonk_core.interfaces import Connection, Following
+from clonk_core.messages import Reply, Request
+from clonk_core.transports.doorway import Doorway, PeerGone
+from clonk_core.wire.jsonrpc import (
+    Batch,
+    Frames,
+    Limits,
+    Refused,
+    batch_bytes,
+    error_bytes,
+    parse,
+    reply_bytes,
+    subscription_reply,
+)
+
+MAX_CALLS: Final = 64
+"""Messages of one connection that are worked on at the same time. More wait in the socket, which slows the sender."""
+
+MAX_STREAMS: Final = 1024
+"""Streams of one connection that are followed at the same time; each holds up to one batch (256 KiB) in memory. Beyond
+them, plain calls (such as `rpc.cancel`) are still answered."""
+
+
+SendMessages = Callable[[Sequence[bytes]], Awaitable[None]]
+"""Sends JSON messages in one write, in the order asked for, whoever asks; raises `PeerGone`."""
+
+
+@attrs.frozen
+class _Opened:
+    """A stream that is ready and waits for its acknowledgement to be sent."""
+
+    subscription: str
+    go: trio.Event
+
+
+class Duplex:
+    """One connection: `accept` takes what comes in, `send` is given what goes out, `run` holds the work in between."""
+
+    def __init__(self, doorway: Doorway, connection: Connection, send: SendMessages, limits: Limits) -> None:
+        self.connection = connection
+        self._doorway = doorway
+        self._send = send
+        self._limits = limits
+        self._calls: trio.Nursery
+        self._streams: trio.Nursery
+        self._reading = True
+        self._calls_open = 0
+        self._streams_open = 0
+        self._room = trio.Event()
+        self._quiet = trio.Event()
+        self._quiet.set()
+        self.waits_for_room = False
+
+    async def run(self, read: Callable[[], Awaitable[None]], *, linger_s: float) -> None:
+        """Work until `read` returns, which gives each message to `accept` (or `refuse`).
+
+        Then streams may go on for `linger_s` and are left; calls are worked to their end, limited by their deadline.
+        """
+        async with trio.open_nursery() as self._calls:
+            async with trio.open_nursery() as self._streams:
+                await read()
+                if linger_s:
+                    with trio.move_on_after(linger_s):
+                        await self.wait_quiet()
+                self._reading = False
+                self._streams.cancel_scope.cancel()
+
+    async def wait_quiet(self) -> None:
+        """Wait until no call is worked on and no stream is followed."""
+        await self._quiet.wait()
+
+    async def accept(self, message: bytes) -> None:
+        """Take one message; waits only when too many are being worked on."""
+        while self._calls_open >= MAX_CALLS:
+            self._room = trio.Event()
+            self.waits_for_room = True
+            await self._room.wait()
+            self.waits_for_room = False
+        if self._quiet.is_set():
+            self._quiet = trio.Event()
+        self._calls_open += 1
+        self._calls.start_soon(self._answer, message)
+
+    async def refuse(self, error: CallError) -> None:
+        """Answer something that came in and is no message."""
+        await self._send_if_there(error_bytes(None, error))
+
+    # ── calls ────────────────────────────────────────────────────────────────
+
+    async def _answer(self, message: bytes) -> None:
+        try:
+            incoming = parse(message, self._limits)
+            del message  # up to 10 MiB that the call does not need to hold
+            if isinstance(incoming, Batch):
+                await self._answer_batch(incoming)
+            else:
+                answer, opened = await self._answer_one(incoming)
+                await self._send_answer(answer, [opened] if opened else [])
+        except PeerGone:
+            pass
+        finally:
+            self._calls_open -= 1
+            self._room.set()
+            self._note_quiet()
+
+    async def _answer_batch(self, batch: Batch) -> None:
+        """Work the items in order, send their answers in one message, then let the streams among them begin."""
+        answers, streams = [], []
+        for item in batch.items:
+            answer, opened = await self._answer_one(item)
+            if answer:
+                answers.append(answer)
+            if opened:
+                streams.append(opened)
+        await self._send_answer(batch_bytes(answers), streams)
+
+    async def _send_answer(self, answer: bytes, streams: Sequence[_Opened]) -> None:
+        if answer:
+            await self._send((answer,))
+        for opened in streams:
+            opened.go.set()
+
+    async def _answer_one(self, item: Request | Refused) -> tuple[bytes, _Opened | None]:
+        """Return the answer (empty for a notification) and the stream that may begin when it is sent."""
+        if isinstance(item, Refused):
+            return error_bytes(item.id, item.error), None
+        if self._streams_open >= MAX_STREAMS:
+            item = attrs.evolve(item, plain_only=True)
+        try:
+            answer = await self._doorway.call(item, self.connection)
+            if isinstance(answer, Reply):
+                return (b"" if item.is_notification else reply_bytes(item.id, answer.result)), None
+            if item.is_notification:
+                await self._doorway.leave_unread(answer)
+                return b"", None
+            opened = await self._open_stream(answer)
+        except CallError as error:
+            return (b"" if item.is_notification else error_bytes(item.id, error)), None
+        return subscription_reply(item.id, opened.subscription), opened
+
+    # ── streams ──────────────────────────────────────────────────────────────
+
+    async def _open_stream(self, following: Following) -> _Opened:
+        if not self._reading:
+            await self._doorway.leave_unread(following)
+            raise PeerGone
+        go: trio.Event = await self._streams.start(self._follow, following)
+        return _Opened(following.run.id, go)
+
+    async def _follow(self, following: Following, *, task_status: trio.TaskStatus[trio.Event]) -> None:
+        """Send the run's events, once the event given to `task_status` is set.
+
+        Raises:
+            CallError: Only before it has started.
+        """
+        frames = Frames(following.run.id)
+        go = trio.Event()
+        self._streams_open += 1
+        started = False
+        try:
+            async with self._doorway.follow(following) as batches:
+                task_status.started(go)
+                started = True
+                await go.wait()
+                async for events in batches:
+                    await self._send(frames.events(events))
+        except PeerGone:
+            pass
+        except CallError as error:
+            if not started:
+                raise
+            await self._send_if_there(frames.error(error))
+        finally:
+            self._streams_open -= 1
+            self._note_quiet()
+
+    async def _send_if_there(self, message: bytes) -> None:
+        with suppress(PeerGone):
+            await self._send((message,))
+
+    def _note_quiet(self) -> None:
+        if not self._calls_open and not self._streams_open:
+            self._quiet.set()

@@ -1,0 +1,111 @@
+"""Opens the ports: the loopback alone, real port numbers, and errors that say what to do."""
+
+import errno
+import socket
+from collections.abc import Sequence
+from ipaddress import ip_address
+from typing import Final
+
+import attrs
+import trio
+
+from clonk_core.errors import ConfigError
+
+_BACKLOG: Final = 1024
+"""Connections that wait to be accepted; a thousand clients may come at once."""
+
+
+@attrs.frozen(kw_only=True)
+class Address:
+    """Where a transport listens.
+
+    Attributes:
+        host: IP address.
+        port: The real port, also where 0 was asked for.
+    """
+
+    host: str
+    port: int
+
+    def url(self, scheme: str, path: str = "") -> str:
+        """Return a URL such as `http://127.0.0.1:4445/mcp`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{self.port}{path}"
+
+
+async def open_listeners(host: str, port: int, *, setting: str) -> tuple[list[trio.SocketListener], Address]:
+    """Listen on every address of `host`, all on one port.
+
+    Args:
+        host: Name or IP address; only the loopback.
+        port: 0 takes a free one.
+        setting: Name of the port's setting, for the errors.
+
+    Returns:
+        The listeners, and the first one's address.
+
+    Raises:
+        ConfigError: Not the loopback, no such host, port in use or not permitted.
+    """
+    addresses = await _resolve(host)
+    listeners: list[trio.SocketListener] = []
+    try:
+        for address in addresses:
+            bound = await _bind(address, port, setting)
+            if bound is None:
+                continue
+            listeners.append(bound)
+            port = bound.socket.getsockname()[1]
+    except BaseException:
+        for listener in listeners:
+            listener.socket.close()
+        raise
+    if not listeners:
+        raise ConfigError(f"server.host: {host!r} has no address that this machine can listen on")
+    name = listeners[0].socket.getsockname()
+    return listeners, Address(host=name[0], port=name[1])
+
+
+async def _resolve(host: str) -> Sequence[str]:
+    try:
+        found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConfigError(f"server.host: {host!r} cannot be resolved: {error.strerror or error}") from error
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    for address in addresses:
+        if not ip_address(address.partition("%")[0]).is_loopback:
+            raise ConfigError(
+                f"server.host: {host!r} is {address}, which others can reach; while callers need not prove who they "
+                "are, only the loopback is served: 127.0.0.1, ::1 or localhost"
+            )
+    return addresses
+
+
+async def _bind(address: str, port: int, setting: str) -> trio.SocketListener | None:
+    """Return a listener, or None where the machine lacks the address's family."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        sock = trio.socket.socket(family, socket.SOCK_STREAM)
+    except OSError:
+        return None
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        await sock.bind((address, port))
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        if error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+            return None
+        raise ConfigError(_explain(error, address, port, setting)) from error
+    return trio.SocketListener(sock)
+
+
+def _explain(error: OSError, address: str, port: int, setting: str) -> str:
+    where = f"port {port} on {address}"
+    if error.errno == errno.EADDRINUSE:
+        return f"{setting}: {where} is in use; stop the other program, or choose another port (0 takes a free one)"
+    if error.errno == errno.EACCES:
+        return f"{setting}: {where} may not be opened by this user; choose a port from 1024 on"
+    return f"{setting}: {where} cannot be opened: {error.strerror or error}"

@@ -1,0 +1,53 @@
+"""Both ports of a running Clonk: opened first, served until told to stop, closed within the grace period."""
+
+import trio
+
+from clonk_core.config.settings import ServerSettings
+from clonk_core.interfaces import Dispatch, Log
+from clonk_core.transports import websocket
+from clonk_core.transports.guard import Guard
+from clonk_core.transports.http import HttpApp
+from clonk_core.transports.hypercorn_mends import ASGIApp, Limits, serve_asgi
+from clonk_core.transports.listening import Address, open_listeners
+
+
+async def serve_http(
+    dispatch: Dispatch,
+    settings: ServerSettings,
+    *,
+    pages: ASGIApp,
+    log: Log,
+    shutdown: trio.Event,
+    task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `/mcp`, and `pages` on every other path, until `shutdown` is set and the last answer is out.
+
+    Answers and streams under way may end within `settings.shutdown_grace_s`. `task_status` gets the address.
+
+    Raises:
+        ConfigError: The port cannot be opened.
+    """
+    listeners, address = await open_listeners(settings.host, settings.http_port, setting="server.http_port")
+    guard = Guard.build(settings.host, settings.allowed_hosts, settings.allowed_origins)
+    app = HttpApp(dispatch, settings, guard=guard, pages=pages, log=log)
+    limits = Limits(send_timeout_s=settings.send_timeout_s)
+    task_status.started(address)  # who connects now waits in the backlog for a moment
+    await serve_asgi(app, listeners, shutdown=shutdown, grace_s=settings.shutdown_grace_s, limits=limits, log=log)
+
+
+async def serve_websocket(
+    dispatch: Dispatch,
+    settings: ServerSettings,
+    *,
+    log: Log,
+    shutdown: trio.Event,
+    task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve WebSocket until `shutdown` is set and the last answer is out; see `serve_http`.
+
+    Raises:
+        ConfigError: The port cannot be opened.
+    """
+    listeners, address = await open_listeners(settings.host, settings.websocket_port, setting="server.websocket_port")
+    task_status.started(address)
+    await websocket.serve_on(listeners, dispatch, settings, log=log, shutdown=shutdown)

@@ -1,0 +1,181 @@
+"""JSON-RPC over standard input and output: one message per line, UTF-8. Logs and whatever else prints go to stderr."""
+
+import os
+import stat
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from clonk_core.config.settings import ServerSettings
+from clonk_core.errors import TooLarge
+from clonk_core.ids import new_id
+from clonk_core.interfaces import Connection, Dispatch, Log
+from clonk_core.transports.doorway import Doorway, PeerGone
+from clonk_core.transports.duplex import Duplex
+from clonk_core.wire.jsonrpc import Limits
+
+_READ_BYTES: Final = 64 * 1024
+_STDIN, _STDOUT, _STDERR = 0, 1, 2
+
+
+async def serve_stdio(
+    dispatch: Dispatch,
+    settings: ServerSettings,
+    source: trio.abc.ReceiveStream,
+    sink: trio.abc.SendStream,
+    *,
+    log: Log,
+    shutdown: trio.Event | None = None,
+) -> None:
+    """Serve the one who started this process until its input ends or `shutdown` is set.
+
+    Then what is under way may end within `settings.shutdown_grace_s`; streams that go on longer are left, which ends
+    those that are not durable.
+
+    Args:
+        dispatch: What answers.
+        settings: Limits.
+        source: Where requests come from.
+        sink: Where answers go. Nothing else may write to it.
+        log: Where faults are told.
+        shutdown: Set to end as if the input had.
+    """
+    writer = _LineWriter(sink)
+    limits = Limits(message_bytes=settings.max_message_bytes, batch_items=settings.max_batch_items)
+    connection = Connection(transport="stdio", peer="stdio", id=new_id("conn"))
+    duplex = Duplex(Doorway(dispatch, log), connection, writer.send, limits)
+
+    async def read() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when, shutdown or trio.Event(), nursery.cancel_scope)
+            await _read_lines(source, duplex, settings.max_message_bytes)
+            nursery.cancel_scope.cancel()
+
+    await duplex.run(read, linger_s=settings.shutdown_grace_s)
+
+
+@asynccontextmanager
+async def own_stdio() -> AsyncIterator[tuple[trio.abc.ReceiveStream, trio.abc.SendStream]]:
+    """Take standard input and output for the protocol alone.
+
+    Meanwhile file descriptor 1 is standard error, so that a stray `print`, here or in a child process, cannot put a
+    line of its own between the messages; and descriptor 0 is empty, so that no child eats requests.
+    """
+    source_fd, sink_fd = os.dup(_STDIN), os.dup(_STDOUT)
+    kept_in, kept_out = os.dup(_STDIN), os.dup(_STDOUT)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, _STDIN)
+    os.dup2(_STDERR, _STDOUT)
+    os.close(nothing)
+    try:
+        async with _open_source(source_fd) as source, _open_sink(sink_fd) as sink:
+            yield source, sink
+    finally:
+        os.dup2(kept_in, _STDIN)
+        os.dup2(kept_out, _STDOUT)
+        os.close(kept_in)
+        os.close(kept_out)
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+async def _read_lines(source: trio.abc.ReceiveStream, duplex: Duplex, limit: int) -> None:
+    """Give each line to the connection; a line over the limit is counted, thrown away and refused when it ends."""
+    parts: list[bytes] = []
+    size = 0
+
+    async def end_line() -> None:
+        if size > limit:
+            await duplex.refuse(TooLarge(f"the line has {size} bytes; at most {limit} are taken", limit=limit))
+        else:
+            line = b"".join(parts)
+            if line and not line.isspace():
+                await duplex.accept(line)
+
+    while True:
+        try:
+            piece = bytes(await source.receive_some(_READ_BYTES))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            piece = b""
+        *ended, rest = piece.split(b"\n")
+        for line in ended:
+            size += len(line)
+            parts.append(line)
+            await end_line()
+            parts, size = [], 0
+        size += len(rest)
+        if size <= limit:
+            parts.append(rest)
+        else:
+            parts.clear()
+        if not piece:
+            await end_line()  # a last line needs no line end
+            return
+
+
+class _LineWriter:
+    """Writes messages as lines, whole, one after the other. There is no limit of time: the reader is our parent."""
+
+    def __init__(self, sink: trio.abc.SendStream) -> None:
+        self._sink = sink
+        self._lock = trio.StrictFIFOLock()
+        self._torn = False
+
+    async def send(self, messages: Sequence[bytes]) -> None:
+        async with self._lock:
+            if self._torn:
+                raise PeerGone
+            self._torn = True  # until the last byte is out: half a line must not be followed by another
+            try:
+                await self._sink.send_all(b"\n".join(messages) + b"\n")
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise PeerGone from error
+            self._torn = False
+
+
+def _open_source(fd: int) -> trio.abc.ReceiveStream:
+    return trio.lowlevel.FdStream(fd) if _can_be_polled(fd) else _FileStream(fd)
+
+
+def _open_sink(fd: int) -> trio.abc.SendStream:
+    return trio.lowlevel.FdStream(fd) if _can_be_polled(fd) else _FileStream(fd)
+
+
+def _can_be_polled(fd: int) -> bool:
+    """Tell whether the kernel can say when it is ready; regular files and /dev/null always are, and cannot be asked."""
+    mode = os.fstat(fd).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd)
+
+
+class _FileStream(trio.abc.Stream):
+    """A regular file or device as a stream (`clonk stdio < requests.jsonl > answers.jsonl`)."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._open = True
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return await trio.to_thread.run_sync(os.read, self._fd, max_bytes or _READ_BYTES)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                written = await trio.to_thread.run_sync(os.write, self._fd, view)
+            except OSError as error:
+                raise trio.BrokenResourceError from error
+            view = view[written:]
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        if self._open:
+            self._open = False
+            os.close(self._fd)
+        await trio.lowlevel.checkpoint()

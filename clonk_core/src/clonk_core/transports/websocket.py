@@ -1,0 +1,182 @@
+"""JSON-RPC over WebSocket: one message per text frame, any number of calls and streams on one connection."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+import attrs
+import trio
+from trio_websocket import ConnectionClosed, WebSocketRequest
+
+from clonk_core.config.settings import ServerSettings
+from clonk_core.errors import CallError, NotFound
+from clonk_core.ids import new_id
+from clonk_core.interfaces import Connection, Dispatch, Log
+from clonk_core.transports.doorway import Doorway, PeerGone
+from clonk_core.transports.duplex import Duplex
+from clonk_core.transports.guard import Guard
+from clonk_core.transports.headers import bearer_token
+from clonk_core.transports.websocket_mends import ServerConnection
+from clonk_core.wire.jsonrpc import Limits, error_bytes
+
+PATHS: Final = frozenset({"/", "/ws"})
+
+_HANDSHAKE_S: Final = 10.0
+"""Longest time from the connection to the end of its handshake."""
+
+_GOODBYE_S: Final = 2.0
+"""Longest time to wait for the answer to a close frame."""
+
+_PONG_S: Final = 20.0
+"""Longest time for a sign of life after a ping."""
+
+_GOING_AWAY: Final = 1001
+_PING_TIMEOUT: Final = 1011
+
+
+async def serve_on(
+    listeners: Sequence[trio.SocketListener],
+    dispatch: Dispatch,
+    settings: ServerSettings,
+    *,
+    log: Log,
+    shutdown: trio.Event,
+) -> None:
+    """Serve WebSocket on the listeners until `shutdown` is set.
+
+    Then connections with nothing under way are closed, the others when their calls and streams have ended, all of them
+    after `settings.shutdown_grace_s`. The listeners are closed on the way out.
+    """
+    server = _Server(
+        doorway=Doorway(dispatch, log),
+        settings=settings,
+        guard=Guard.build(settings.host, settings.allowed_hosts, settings.allowed_origins),
+        shutdown=shutdown,
+    )
+    async with trio.open_nursery() as connections:
+        async with trio.open_nursery() as accepting:
+            accept = partial(trio.serve_listeners, server.handle, list(listeners), handler_nursery=connections)
+            accepting.start_soon(accept)
+            await shutdown.wait()
+            accepting.cancel_scope.cancel()
+        connections.cancel_scope.deadline = trio.current_time() + settings.shutdown_grace_s + _GOODBYE_S
+
+
+@attrs.frozen(kw_only=True)
+class _Server:
+    doorway: Doorway
+    settings: ServerSettings
+    guard: Guard
+    shutdown: trio.Event
+
+    async def handle(self, stream: trio.SocketStream) -> None:
+        """Serve one connection; nothing but `Cancelled` comes out, so that no connection harms another."""
+        try:
+            await _Peer(self, stream).run()
+        except* OSError:
+            pass  # gone before it was greeted
+        except* Exception:
+            self.doorway.log.exception("websocket connection failed")
+
+
+class _Peer:
+    """One connection, from its handshake to its end."""
+
+    def __init__(self, server: _Server, stream: trio.SocketStream) -> None:
+        self._server = server
+        self._settings = server.settings
+        self._log = server.doorway.log
+        address = stream.socket.getpeername()
+        self._connection = Connection(transport="websocket", peer=f"{address[0]}:{address[1]}", id=new_id("conn"))
+        self._duplex = Duplex(
+            server.doorway,
+            self._connection,
+            self._send,
+            Limits(message_bytes=self._settings.max_message_bytes, batch_items=self._settings.max_batch_items),
+        )
+        self._socket = ServerConnection(
+            stream,
+            on_message=self._duplex.accept,
+            on_refused=self._duplex.refuse,
+            max_message_bytes=self._settings.max_message_bytes,
+            send_timeout_s=self._settings.send_timeout_s,
+        )
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._greet_and_watch)
+            await self._duplex.run(self._socket.serve, linger_s=0)
+            nursery.cancel_scope.cancel()
+        if self._socket.stalled:
+            self._log.warning(
+                "websocket reader dropped",
+                connection=self._connection.id,
+                peer=self._connection.peer,
+                reason=f"took nothing for {self._settings.send_timeout_s:g} s",
+            )
+
+    async def _greet_and_watch(self) -> None:
+        if not await self._greet():
+            await self._socket.close(1000, "", timeout_s=0)
+            return
+        self._log.debug("websocket opened", connection=self._connection.id, peer=self._connection.peer)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._ping)
+            nursery.start_soon(self._close_at_shutdown)
+
+    async def _greet(self) -> bool:
+        """Answer the handshake, in time; tell whether the connection is open."""
+        with trio.move_on_after(_HANDSHAKE_S):
+            request = await self._socket.handshake()
+            status, error = self._refusal(request)
+            if error is not None:
+                headers = [(b"content-type", b"application/json")]
+                await request.reject(status, extra_headers=headers, body=error_bytes(None, error))
+                return False
+            self._connection.bearer = bearer_token(dict(request.headers).get(b"authorization"))
+            await request.accept()
+            return True
+        return False
+
+    def _refusal(self, request: WebSocketRequest) -> tuple[int, CallError | None]:
+        """Return the HTTP status and the error of a handshake that is refused."""
+        headers = dict(request.headers)
+        refusal = self._server.guard.refusal(self._socket.host_header(request), headers.get(b"origin"))
+        if refusal is not None:
+            return refusal.status, refusal.error
+        if request.path.partition("?")[0] not in PATHS:
+            return 404, NotFound("WebSocket is served on / and /ws")
+        return 101, None
+
+    async def _ping(self) -> None:
+        """Ask a silent client for a sign of life, and drop it when none comes."""
+        while True:
+            await trio.sleep(self._settings.keep_alive_s)
+            heard_s = self._socket.last_received_s
+            if trio.current_time() - heard_s < self._settings.keep_alive_s or self._is_busy():
+                continue
+            try:
+                await self._socket.send_ping()
+            except ConnectionClosed:
+                return
+            await trio.sleep(_PONG_S)
+            if self._socket.last_received_s == heard_s and not self._is_busy():
+                self._log.info("websocket dropped", connection=self._connection.id, reason="no answer to a ping")
+                await self._socket.close(_PING_TIMEOUT, "no answer to a ping", timeout_s=_GOODBYE_S)
+                return
+
+    def _is_busy(self) -> bool:
+        """Tell whether silence says nothing: we do not read now, or the client has not read yet what comes first."""
+        return self._duplex.waits_for_room or self._socket.sending
+
+    async def _close_at_shutdown(self) -> None:
+        await self._server.shutdown.wait()
+        with trio.move_on_after(self._settings.shutdown_grace_s):
+            await self._duplex.wait_quiet()
+        await self._socket.close(_GOING_AWAY, "the server is shutting down", timeout_s=_GOODBYE_S)
+
+    async def _send(self, messages: Sequence[bytes]) -> None:
+        try:
+            await self._socket.send_texts(messages)
+        except ConnectionClosed as error:
+            raise PeerGone from error
