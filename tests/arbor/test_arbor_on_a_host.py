@@ -79,7 +79,7 @@ async def test_errors_bear_arbor_s_own_kinds(host: TestHost) -> None:
 
 
 async def test_reading_needs_the_scope_read_and_writing_the_method_s_own(host: TestHost) -> None:
-    schemas = await host.client.call("hub.schema", method="arbor")
+    schemas = await host.client.call("hub.schema", "arbor")
     scopes = {one["name"].removeprefix("arbor."): one["scope"] for one in schemas["methods"]}
     reading = {"tree_get", "tree_list", "node_get", "node_children", "node_ancestors"}
     assert scopes == {

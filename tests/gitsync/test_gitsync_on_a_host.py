@@ -56,5 +56,5 @@ async def test_refusals_bear_a_kind_to_act_on(host: TestHost, root: Path, change
 
 
 async def test_the_list_needs_the_scope_read(host: TestHost) -> None:
-    schemas = await host.client.call("hub.schema", method="gitsync.list")
+    schemas = await host.client.call("hub.schema", "gitsync.list")
     assert [one["scope"] for one in schemas["methods"]] == ["gitsync:read"]
