@@ -117,9 +117,7 @@ class HubActivation(Activation):
         )
 
     def _choose(self, call: Call, name: str | None) -> list[Method]:
-        chosen = [
-            one for one in self._hub.methods(call.caller) if name is None or name in (one.name, one.namespace)
-        ]
+        chosen = [one for one in self._hub.methods(call.caller) if name is None or name in (one.name, one.namespace)]
         if not chosen:
             raise NotFound(f"there is no method or namespace {name!r}; `rpc.discover` lists all")
         return chosen

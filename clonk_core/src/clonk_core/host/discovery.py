@@ -155,7 +155,7 @@ def _from_entry_point(point: metadata.EntryPoint, disabled: bool) -> Plugin:
         plugin.target = point.load()
     except PluginError as error:
         plugin.fail(str(error))
-    except Exception as error:  # a plugin may raise anything when it is imported
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything when it is imported
         plugin.fail(f"it cannot be imported: {describe(error)}")
     return plugin
 
@@ -191,7 +191,7 @@ def _from_file(path: Path, disabled: bool) -> Plugin:
     name = f"clonk_plugin_{path.stem}_{next(_file_numbers)}"
     try:
         plugin.target = _import_file(name, path)
-    except Exception as error:  # a plugin may raise anything when it is imported
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything when it is imported
         sys.modules.pop(name, None)
         plugin.fail(f"it cannot be imported: {describe(error)}")
     return plugin
@@ -233,9 +233,9 @@ def _offer_activations(module: ModuleType) -> None:
 def _trace_before(hook: str, implementations: Any, arguments: Mapping[str, Any]) -> None:
     shown = ", ".join(f"{name}={value!r:.80}" for name, value in arguments.items())
     names = ", ".join(implementation.plugin_name for implementation in implementations)
-    print(f"hook {hook}({shown}) -> {names}", file=sys.stderr)
+    sys.stderr.write(f"hook {hook}({shown}) -> {names}\n")
 
 
-def _trace_after(outcome: Any, hook: str, implementations: Any, arguments: Mapping[str, Any]) -> None:
+def _trace_after(outcome: Any, hook: str, _implementations: Any, _arguments: Mapping[str, Any]) -> None:
     shown = repr(outcome.exception or outcome.get_result())
-    print(f"hook {hook} = {shown:.200}", file=sys.stderr)
+    sys.stderr.write(f"hook {hook} = {shown:.200}\n")

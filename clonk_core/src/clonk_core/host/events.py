@@ -56,5 +56,5 @@ class EventBus:
         try:
             with trio.fail_after(HANDLER_DEADLINE_S):
                 await subscriber.handler(event)
-        except Exception:  # another package's code: recorded, and the rest goes on
+        except Exception:  # noqa: BLE001 - another package's code: recorded, and the rest goes on
             self._log.exception("event handler failed", plugin=subscriber.plugin, event_class=type(event).__name__)

@@ -58,7 +58,7 @@ class Invoker:
             if not isinstance(value, Following):
                 raise PluginError(f"{method.name} must return a Following, not {type(value).__name__}")
             return value
-        return Reply(result=self._converter.encode(value, method.result))
+        return Reply(result=self._converter.encode(value))
 
     async def _start(
         self, method: Method, arguments: dict[str, Any], caller: Caller, call_id: str, deadline_s: float | None

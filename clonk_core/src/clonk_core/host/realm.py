@@ -54,7 +54,9 @@ class Realm:
         self.settings = settings
         self.data_dir = data_dir
         self.workspaces_dir = data_dir / "workspaces"
-        self.workspace_roots = tuple(dict.fromkeys(path.resolve() for path in (self.workspaces_dir, *roots)))
+        self.workspace_roots: Sequence[Path] = tuple(
+            dict.fromkeys(path.resolve() for path in (self.workspaces_dir, *roots))
+        )
         self.plugins = plugins
         self.converter = Converter()
         self.registry = Registry()
@@ -124,7 +126,8 @@ class Realm:
         """Build the activations, open the databases and get everything ready for the first call."""
         self.workspaces_dir.mkdir(parents=True, exist_ok=True)
         self.core_database: Database = await stack.enter_async_context(open_core_database(self.data_dir))
-        limits = RunLimits(retention_s=self.settings.streams.retention_s, stop_grace_s=self.settings.streams.stop_grace_s)
+        streams = self.settings.streams
+        limits = RunLimits(retention_s=streams.retention_s, stop_grace_s=streams.stop_grace_s)
         self.runs = await stack.enter_async_context(
             open_runs(
                 self.core_database,
@@ -157,16 +160,21 @@ class Realm:
                 stack.push_async_callback(self._close, activation)
             for event, handler in (self.plugins.call(plugin, "clonk_subscriptions", host=host) or {}).items():
                 self.bus.subscribe(plugin.name, event, handler)
-        except Exception as error:  # another package's code and data: recorded, and the rest works
-            reason = str(error) if isinstance(error, ClonkError) else describe(error)
-            self.log.error("plugin failed", plugin=plugin.name, reason=reason, exc_info=not isinstance(error, ClonkError))
-            plugin.fail(reason)
-            for activation in offered:
-                self.registry.remove(activation.namespace)
-            self.bus.forget(plugin.name)
+        except ClonkError as error:
+            reason = str(error)
+            self.log.warning("plugin failed", plugin=plugin.name, reason=reason)
+        except Exception as error:
+            # Another package's code and data: recorded, and the rest works.
+            reason = describe(error)
+            self.log.exception("plugin failed", plugin=plugin.name, reason=reason)
+        else:
+            plugin.note(namespaces=tuple(one.namespace for one in offered))
+            self._activations += [(plugin, activation) for activation in _with_children(offered)]
             return
-        plugin.note(namespaces=tuple(one.namespace for one in offered))
-        self._activations += [(plugin, activation) for activation in _with_children(offered)]
+        plugin.fail(reason)
+        for activation in offered:
+            self.registry.remove(activation.namespace)
+        self.bus.forget(plugin.name)
 
     def _ask(self, plugin: Plugin, host: PluginHost) -> list[Activation]:
         activations = list(self.plugins.call(plugin, "clonk_activations", host=host) or ())

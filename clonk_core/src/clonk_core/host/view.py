@@ -10,7 +10,7 @@ import trio
 from clonk_core.interfaces import PluginStatus, Run, RunSummary, Transaction
 from clonk_core.messages import Caller, JsonValue, Method
 from clonk_core.schema.openrpc import document
-from clonk_core.wire.error_codes import code_and_status
+from clonk_core.wire.error_codes import code_of
 
 if TYPE_CHECKING:
     from clonk_core.host.realm import Realm
@@ -42,12 +42,10 @@ class RealmHub:
         return self._realm.registry.hashes()
 
     def openrpc(self, caller: Caller) -> JsonValue:
-        return document(self.methods(caller), version=self.version, error_code=code_and_status)
+        return document(self.methods(caller), version=self.version, code_of=lambda kind: code_of(kind).code)
 
     async def find_run(self, caller: Caller, subscription: str) -> Run:
-        return await self._realm.runs.find(
-            caller, subscription, allows=lambda method: self._allows(caller, method)
-        )
+        return await self._realm.runs.find(caller, subscription, allows=lambda method: self._allows(caller, method))
 
     async def list_runs(self, caller: Caller, *, limit: int, before: str | None) -> Sequence[RunSummary]:
         return await self._realm.runs.list(caller, limit=limit, before=before)
@@ -86,6 +84,6 @@ async def _check_database(database: object) -> str:
     try:
         with trio.fail_after(CHECK_WITHIN_S):
             await database.read(probe)  # type: ignore[attr-defined]
-    except Exception as error:  # whatever it is, it is the answer
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
         return f"{type(error).__name__}: {str(error)[:200]}"
     return "ok"
