@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
+from subprocess import DEVNULL
 from typing import Final
 
 import attrs
@@ -122,7 +122,6 @@ async def read_version(path: Path) -> tuple[int, int, int]:
                 [path, "--version"],
                 stdin=DEVNULL,
                 capture_stdout=True,
-                stderr=PIPE,
                 capture_stderr=True,
                 check=False,
                 env=environment,
