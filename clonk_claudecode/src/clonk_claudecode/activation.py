@@ -7,21 +7,6 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import trio
-from clonk_core.plugin import (
-    Activation,
-    Call,
-    Conflict,
-    ErrorObject,
-    Forbidden,
-    Ge,
-    Host,
-    InvalidParams,
-    Le,
-    NotFound,
-    Unavailable,
-    method,
-    new_id,
-)
 
 from clonk_claudecode import store
 from clonk_claudecode.engine import Engine, open_engine
@@ -60,6 +45,20 @@ from clonk_claudecode.setup import engine_settings
 from clonk_claudecode.spec import SessionSpec
 from clonk_claudecode.transcripts import delete_transcript
 from clonk_claudecode.working_dir import resolve_working_dir
+from clonk_core.plugin import (
+    Activation,
+    Call,
+    Conflict,
+    Forbidden,
+    Ge,
+    Host,
+    InvalidParams,
+    Le,
+    NotFound,
+    Unavailable,
+    method,
+    new_id,
+)
 
 SYSTEM_PROMPT_BYTES: Final = 100_000
 """Linux takes arguments of at most 128 KiB each."""
@@ -112,12 +111,13 @@ class ClaudeCode(Activation):
 
         Args:
             name: Its name: 1 to 64 of letters, digits, `.`, `_` and `-`; unique.
-            working_dir: Where Claude works: an existing folder under an allowed root, absolute. When left out, the configured
-                one; when that does not exist, a new folder of the session's own.
+            working_dir: Where Claude works: an existing folder under an allowed root, absolute. When left out, the
+                configured one; when that does not exist, a new folder of the session's own.
             model: `sonnet`, `opus`, `haiku`, or a model's full name; the configured default when left out.
             system_prompt: Added to the end of Claude Code's own system prompt; at most 100,000 bytes.
             permission_mode: What the session may do without asking; the configured default when left out.
-                `bypassPermissions` needs the scope `claudecode:bypass`. A tool that would ask is refused in this version.
+                `bypassPermissions` needs the scope `claudecode:bypass`. A tool that would ask is refused in this
+                version.
         """
         mode = permission_mode or self._settings.session.permission_mode
         if mode == "bypassPermissions" and permission_mode is not None and not call.caller.may("claudecode:bypass"):
@@ -153,11 +153,13 @@ class ClaudeCode(Activation):
         )
 
     @method(durable=True, errors=[*START_ERRORS, *TURN_ERRORS])
-    async def chat(self, call: Call, name: SessionName, prompt: Prompt) -> AsyncIterator[Started | ChatEvent | ChatDone]:
+    async def chat(
+        self, call: Call, name: SessionName, prompt: Prompt
+    ) -> AsyncIterator[Started | ChatEvent | ChatDone]:
         """Send a prompt to a session and stream what Claude answers and does.
 
-        The turn goes on when the client goes away; `rpc.resume` reads on, `rpc.cancel` or `claudecode.interrupt` stops it.
-        A session answers one prompt at a time.
+        The turn goes on when the client goes away; `rpc.resume` reads on, `rpc.cancel` or `claudecode.interrupt` stops
+        it. A session answers one prompt at a time.
 
         Args:
             name: The session.
@@ -220,7 +222,7 @@ class ClaudeCode(Activation):
             outcome=result.outcome,
             error=None if result.error is None else self._host.error_object(result.error),
             snapshot_id=recorder.snapshot_id,
-            usage=result.usage,
+            usage=result.tokens,
         )
 
     @method(scope="read", read_only=True, idempotent=True, errors=[NotFound])
@@ -293,9 +295,7 @@ class ClaudeCode(Activation):
         turn = engine.running(session.id)
         if turn is None:
             return Interrupted(interrupted=False, subscription=None)
-        return Interrupted(
-            interrupted=await engine.interrupt(session.id, "cancelled"), subscription=turn.turn_id
-        )
+        return Interrupted(interrupted=await engine.interrupt(session.id, "cancelled"), subscription=turn.turn_id)
 
     @method(destructive=True, errors=[NotFound])
     async def delete(self, name: SessionName) -> bool:

@@ -4,11 +4,11 @@ import os
 from collections.abc import Sequence
 
 import trio
-from clonk_core.plugin import CallError, Check, CheckResult
 
-from clonk_claudecode.binary import find_binary
+from clonk_claudecode.binary import BinaryFinder
 from clonk_claudecode.settings import ClaudeCodeSettings
 from clonk_claudecode.setup import credential
+from clonk_core.plugin import CallError, Check, CheckResult
 
 
 def checks(settings: ClaudeCodeSettings) -> Sequence[Check]:
@@ -16,7 +16,7 @@ def checks(settings: ClaudeCodeSettings) -> Sequence[Check]:
 
     async def binary() -> CheckResult:
         try:
-            found = await find_binary(settings.binary_path)
+            found = await BinaryFinder(settings.binary_path).find()
         except CallError as error:
             return CheckResult(state="failed", message=error.message)
         return CheckResult(state="ok", message=f"{found.path}, version {found.version}")

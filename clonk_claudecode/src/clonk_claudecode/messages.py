@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import attrs
 
+from clonk_claudecode.events import TokenCount
 from clonk_claudecode.settings import PermissionMode
 from clonk_core.plugin import Done, JsonValue, MaxLen, MinLen, Pattern
 
@@ -166,11 +167,11 @@ class ChatDone(Done):
         outcome: `complete`; `cancelled` when it was stopped; `limited` when it ran out of time or turns; `failed`.
         error: What went wrong, when it did not end well.
         snapshot_id: The node of the last message; null without arbor.
-        usage: Tokens of this turn as the binary reports them; null when it did not say.
+        usage: Tokens of this turn.
     """
 
     snapshot_id: str | None = None
-    usage: JsonValue = None
+    usage: TokenCount | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -2,10 +2,10 @@
 
 import attrs
 
-from clonk_claudecode.errors import ApiError, EngineStopped
+from clonk_claudecode.errors import ApiError
 from clonk_claudecode.events import TokenCount
 from clonk_claudecode.frames import Frame
-from clonk_core.plugin import CallCancelled, CallError, DeadlineExceeded, Outcome, StopReason
+from clonk_core.plugin import CallCancelled, CallError, DeadlineExceeded, Outcome, ServerRestarted, StopReason
 
 _LIMITS = frozenset({"error_max_turns", "error_max_budget_usd", "error_max_structured_output_retries"})
 
@@ -58,7 +58,7 @@ def stopped(reason: StopReason, error: CallError | None = None) -> tuple[Outcome
     if reason == "limited":
         return "limited", error or DeadlineExceeded("the turn's time was up; it was interrupted")
     if reason == "shutdown":
-        return "failed", error or EngineStopped()
+        return "failed", error or ServerRestarted("the server was stopped; the session can be used when it is back")
     return "cancelled", error or CallCancelled("the turn was interrupted on request")
 
 

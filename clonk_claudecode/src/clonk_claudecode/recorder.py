@@ -6,11 +6,10 @@ Everything is stored before the events made from it are shown, so that the histo
 from datetime import UTC, datetime
 from typing import Final
 
-from clonk_core.plugin import Database, Host, JsonValue
-
 from clonk_claudecode import store
 from clonk_claudecode.events import ToolResult, ToolUse, TranscriptEntry
 from clonk_claudecode.messages import StoredSession
+from clonk_core.plugin import Database, Host, JsonValue
 
 TREE_CREATE: Final = "arbor.tree_create"
 NODE_CREATE: Final = "arbor.node_create"

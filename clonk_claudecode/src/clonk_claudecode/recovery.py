@@ -3,10 +3,9 @@
 import json
 from typing import Any
 
-from clonk_core.plugin import Database, Host, JsonValue, NotFound
-
 from clonk_claudecode import store
 from clonk_claudecode.recorder import Recorder
+from clonk_core.plugin import Database, Host, JsonValue, NotFound
 
 
 async def close_open_turns(host: Host, database: Database) -> None:

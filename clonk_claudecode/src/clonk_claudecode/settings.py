@@ -22,10 +22,10 @@ class SessionSettings:
             exist, a session gets a folder of its own under `<data_dir>/workspaces`.
         permission_mode: What a session may do without asking: `default` asks before it changes anything,
             `acceptEdits` edits files in its working directory, `plan` only reads, `dontAsk` refuses instead of asking,
-            `bypassPermissions` does everything (as root the binary also wants `IS_SANDBOX: "1"` under `claudecode.env`). In this
-            version a tool that would ask is refused.
-        setting_sources: Which settings files of Claude Code are read: `user`, `project`, `local`. None, because a workspace's
-            own settings can run commands and start servers without asking.
+            `bypassPermissions` does everything (as root the binary also wants `IS_SANDBOX: "1"` under
+            `claudecode.env`). In this version a tool that would ask is refused.
+        setting_sources: Which settings files of Claude Code are read: `user`, `project`, `local`. None, because a
+            workspace's own settings can run commands and start servers without asking.
     """
 
     timeout: Annotated[float, Gt(0)] = 3600.0
@@ -40,8 +40,8 @@ class TurnSettings:
     """Limits of one turn: one prompt and all that follows from it.
 
     Attributes:
-        idle_timeout_s: Seconds without a sign of life from the binary after which the turn is interrupted. The binary can
-            hang for minutes on a silent API.
+        idle_timeout_s: Seconds without a sign of life from the binary after which the turn is interrupted. The binary
+            can hang for minutes on a silent API.
         tool_timeout_s: The same while a tool is at work.
         capacity_wait_s: Seconds that a prompt waits for a free process when `session.max_concurrent` are busy.
         max_retries: How often the binary repeats a request that the API refused for the moment.
@@ -62,13 +62,13 @@ class ClaudeCodeSettings:
     Attributes:
         binary_path: The `claude` binary; searched on PATH and in the usual places when null.
         default_model: Model of sessions that do not name one: `sonnet`, `opus`, `haiku`, or a full name.
-        oauth_token: Token of a Claude subscription (`claude setup-token` makes one). Better given as the environment variable
-            CLAUDE_CODE_OAUTH_TOKEN than written into a file.
+        oauth_token: Token of a Claude subscription (`claude setup-token` makes one). Better given as the environment
+            variable CLAUDE_CODE_OAUTH_TOKEN than written into a file.
         api_key: API key, when there is no subscription.
         session: Session defaults.
         turn: Limits of one turn.
-        env: Further environment variables for the binary, such as `ANTHROPIC_BASE_URL`. It gets nothing of the server's own
-            environment but PATH and the language.
+        env: Further environment variables for the binary, such as `ANTHROPIC_BASE_URL`. It gets nothing of the server's
+            own environment but PATH and the language.
     """
 
     binary_path: Path | None = None
