@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from clonk_arbor.activation import Arbor
 from clonk_core.plugin import CallError
+from clonk_core.testing.contract import check_activation
 from clonk_core.testing.host import TestHost, open_host
 
 
@@ -87,3 +89,7 @@ async def test_reading_needs_the_scope_read_and_writing_the_method_s_own(host: T
         "tree_create": "arbor:tree_create",
         "node_create": "arbor:node_create",
     }
+
+
+async def test_arbor_keeps_the_contract_of_every_activation(tmp_path: Path) -> None:
+    await check_activation(Arbor, tmp_path, {"arbor.tree_create": {"name": "t", "metadata": {"a": 1}}})

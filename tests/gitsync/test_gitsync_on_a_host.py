@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from clonk_core.plugin import CallError
+from clonk_core.testing.contract import check_activation
 from clonk_core.testing.host import TestHost, open_host
+from clonk_gitsync.activation import GitSync
 
 REMOTE = "git@github.com:org/repo.git"
 
@@ -58,3 +60,14 @@ async def test_refusals_bear_a_kind_to_act_on(host: TestHost, root: Path, change
 async def test_the_list_needs_the_scope_read(host: TestHost) -> None:
     schemas = await host.client.call("hub.schema", "gitsync.list")
     assert [one["scope"] for one in schemas["methods"]] == ["gitsync:read"]
+
+
+async def test_gitsync_keeps_the_contract_of_every_activation(tmp_path: Path) -> None:
+    roots = {"workspaces": {"roots": [str(tmp_path)]}}
+    folder = {"path": str(tmp_path), "remote": REMOTE, "branch": "main"}
+    examples: dict[str, dict[str, Any]] = {
+        "gitsync.register": folder,
+        "gitsync.list": {"limit": 1},
+        "gitsync.unregister": {"path": str(tmp_path)},
+    }
+    await check_activation(GitSync, tmp_path, examples, settings=roots)

@@ -24,7 +24,7 @@ class ContractBroken(AssertionError):
 
 
 async def check_activation(
-    make: Callable[[], Activation],
+    make: Callable[..., Activation],
     data_dir: Path,
     examples: Mapping[str, Mapping[str, Any]] | None = None,
     *,
@@ -37,7 +37,7 @@ async def check_activation(
     survives being cancelled at every event, and ends with exactly one `done`; two hosts are kept apart.
 
     Args:
-        make: The activation's class, or a function that makes one.
+        make: The activation's class, or a function that makes one; gets the `Host` when it takes an argument.
         data_dir: An empty folder for the hosts' data.
         examples: Arguments of calls that succeed, by method, in the order in which they can be made. Methods that are
             missing here and need no arguments are called without.

@@ -1,5 +1,6 @@
 """A real host on temporary storage, for tests."""
 
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import metadata
@@ -14,7 +15,7 @@ from clonk_core.app import App, Blueprint, draw, open_app
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection, Dispatch
 from clonk_core.observe.logs import Logs
-from clonk_core.plugin import Activation, hookimpl
+from clonk_core.plugin import Activation, Host, hookimpl
 from clonk_core.testing.inside import InsideClient
 
 
@@ -22,16 +23,17 @@ class GivenActivations:
     """A plugin made of activations that a test brings along.
 
     Args:
-        make: Classes or functions that make one activation each; called once per realm.
+        make: Classes or functions that make one activation each; called once per realm, with the `Host` when they take
+            an argument.
     """
 
-    def __init__(self, make: Iterable[Callable[[], Activation]]) -> None:
+    def __init__(self, make: Iterable[Callable[..., Activation]]) -> None:
         self._make = tuple(make)
 
     @hookimpl
-    def clonk_activations(self) -> Sequence[Activation]:
+    def clonk_activations(self, host: Host) -> Sequence[Activation]:
         """Return new instances."""
-        return [one() for one in self._make]
+        return [one(host) if inspect.signature(one).parameters else one() for one in self._make]
 
 
 @attrs.define(kw_only=True)
@@ -63,7 +65,7 @@ class TestHost:
 def blueprint(
     data_dir: Path,
     *,
-    activations: Iterable[Callable[[], Activation]] = (),
+    activations: Iterable[Callable[..., Activation]] = (),
     plugins: Mapping[str, object] | None = None,
     packages: Iterable[str] = (),
     settings: Mapping[str, Any] | None = None,
@@ -98,7 +100,7 @@ def blueprint(
 async def open_host(
     data_dir: Path,
     *,
-    activations: Iterable[Callable[[], Activation]] = (),
+    activations: Iterable[Callable[..., Activation]] = (),
     plugins: Mapping[str, object] | None = None,
     packages: Iterable[str] = (),
     settings: Mapping[str, Any] | None = None,
