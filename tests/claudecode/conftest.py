@@ -118,7 +118,7 @@ def workspace(tmp_path: Path) -> Path:
 def new_spec(workspace: Path) -> Callable[..., SessionSpec]:
     """Make a session; each call another one, allowed to do everything."""
 
-    def make(**changes: object) -> SessionSpec:
+    def make(**changes: Any) -> SessionSpec:
         spec = SessionSpec(
             session_id=f"sess_{uuid4().hex}",
             claude_session_id=str(uuid4()),

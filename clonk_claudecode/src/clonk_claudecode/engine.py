@@ -93,6 +93,11 @@ class Engine:
             return "busy"
         return "idle" if slot is not None and slot.live is not None and slot.live.is_usable else "parked"
 
+    async def wait_state(self, session_id: str, state: SessionState) -> None:
+        """Wait until a session does this."""
+        while self.state(session_id) != state:
+            await self._changed.wait()
+
     def running(self, session_id: str) -> Turn | None:
         """Return the session's turn, if it has one."""
         slot = self._slots.get(session_id)
@@ -210,6 +215,7 @@ class Engine:
         if slot.turn is not None:
             raise SessionBusy(spec.session_id, slot.turn.turn_id)
         slot.turn = turn
+        self._notify()
         return slot
 
     async def _begin(self, slot: _Slot, spec: SessionSpec, turn: Turn, prompt: str) -> None:

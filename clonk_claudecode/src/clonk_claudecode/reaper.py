@@ -47,6 +47,7 @@ class Reaper:
         self._own_dir = run_dir / self._token
         self._groups: dict[int, str] = {}
         self._helper: trio.Process | None = None
+        self._telling = trio.Lock()
 
     @property
     def helper_pid(self) -> int | None:
@@ -86,7 +87,10 @@ class Reaper:
         """Take charge of a process group just started."""
         started = process_table.start_time(group) or "0"
         self._groups[group] = started
-        (self._own_dir / str(group)).write_text(started, encoding="ascii")
+        try:
+            (self._own_dir / str(group)).write_text(started, encoding="ascii")
+        except OSError as error:  # a full disk stops no session: the helper knows the group
+            self._log.warning("a process could not be recorded", reason=error.strerror)
         await self._tell(f"add {group} {started}\n")
 
     async def remove(self, group: int) -> None:
@@ -99,10 +103,11 @@ class Reaper:
         helper = self._helper
         if helper is None or helper.stdin is None:
             return
-        with trio.CancelScope(shield=True):  # a few bytes into a pipe that is always read
-            # If it has died, the next one is told everything.
-            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await helper.stdin.send_all(line.encode())
+        # A few bytes into a pipe that is always read. If the helper has died, the next one is told everything.
+        with trio.CancelScope(shield=True):
+            async with self._telling:
+                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    await helper.stdin.send_all(line.encode())
 
     async def _start_helper(self) -> trio.Process:
         with trio.CancelScope(shield=True):
