@@ -37,8 +37,9 @@ class Converter:
         self._decoders = Decoders()
         self._encoder = Encoder()
         self._plans: dict[str, _Plan] = {}
-        self.encode: Callable[[object], bytes] = self._encoder.encode
-        self.unstructure: Callable[[object], JsonValue] = self._encoder.unstructure
+        # As attributes and not as methods: one call less on the way of every event.
+        self.encode = self._encoder.encode
+        self.unstructure = self._encoder.unstructure
 
     def decode_arguments(
         self, method: Method, params: Mapping[str, JsonValue] | Sequence[JsonValue] | None

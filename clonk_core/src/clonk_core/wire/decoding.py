@@ -152,7 +152,9 @@ def _choice(members: Sequence[tuple[Any, Any]]) -> Decoder:
     """Make the decoder of a `Literal` or an enum from pairs of JSON value and Python value."""
     # 1 and True are equal in Python and not in JSON.
     table = {(type(shown), shown): member for shown, member in members}
-    expects = "one of " + ", ".join(_shown(value) for value, _ in members) if len(members) > 1 else _shown(members[0][0])
+    expects = ", ".join(_shown(value) for value, _ in members)
+    if len(members) > 1:
+        expects = f"one of {expects}"
     kinds = {type(shown) for shown, _ in members}
 
     def decode(value: Any) -> Any:
@@ -184,7 +186,8 @@ def _array(item: Decoder, build: Callable[[list[Any]], Any]) -> Decoder:
         try:
             return build([decode_item(member) for member in value])
         except Misfit:
-            raise Misfit(_all_problems((f"[{place}]", decode_item, member) for place, member in enumerate(value))) from None
+            members = ((f"[{place}]", decode_item, member) for place, member in enumerate(value))
+            raise Misfit(_all_problems(members)) from None
 
     return Decoder(decode, frozenset({list}), "an array")
 
@@ -326,7 +329,7 @@ class Decoders:
             self._made[annotation] = found
         return found
 
-    def _make(self, annotation: Any) -> Decoder:
+    def _make(self, annotation: Any) -> Decoder:  # noqa: PLR0911 - one for each kind of type
         plain = _PLAIN.get(annotation) if isinstance(annotation, type) or annotation is None else None
         if plain is not None:
             return plain
@@ -405,10 +408,14 @@ class Decoders:
         """Make the decoder of an attrs class; it may hold itself, so it is known before it is made."""
         generated: Callable[[Any, Any], Any] | None = None
         names: frozenset[str] = frozenset()
+        has_tag = False
 
         def decode(value: Any) -> Any:
             if type(value) is not dict:
                 raise wrong_kind("an object", value)
+            # A tag is always sent: it tells what the rest is.
+            if has_tag and "type" not in value:
+                raise Misfit([(".type", "required field missing")])
             try:
                 return generated(value, annotated_class)  # type: ignore[misc]
             except ClassValidationError as error:
@@ -418,6 +425,7 @@ class Decoders:
         self._made[annotated_class] = decoder
         try:
             attrs.resolve_types(annotated_class)
+            has_tag = tag_of(annotated_class) is not None
             names = frozenset(field.name for field in attrs.fields(annotated_class) if field.init)
             generated = make_dict_structure_fn(
                 annotated_class, self._cattrs, _cattrs_forbid_extra_keys=True, _cattrs_use_linecache=False
@@ -433,13 +441,13 @@ def _class_problems(group: ClassValidationError, names: frozenset[str]) -> list[
     unknown: list[tuple[str, str]] = []
     others: list[tuple[str, str]] = []
     for error in group.exceptions:
-        step = next(
-            (f".{note.name}" for note in getattr(error, "__notes__", ()) if isinstance(note, AttributeValidationNote)), ""
-        )
+        notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, AttributeValidationNote)]
+        step = f".{notes[0].name}" if notes else ""
         if isinstance(error, Misfit):
             others.extend(below(step, error))
         elif isinstance(error, ForbiddenExtraKeysError):
-            unknown.extend((member_path(str(name)), unknown_name(str(name), names)) for name in sorted(error.extra_fields))
+            extra = sorted(str(name) for name in error.extra_fields)
+            unknown.extend((member_path(name), unknown_name(name, names)) for name in extra)
         elif isinstance(error, KeyError) and step:
             others.append((step, "required field missing"))
         elif isinstance(error, RecursionError):

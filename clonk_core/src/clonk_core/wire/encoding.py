@@ -51,12 +51,17 @@ class Encoder:
 
     def __init__(self) -> None:
         self._plans: dict[type, _ClassPlan] = {}
+        self._floatless: dict[Any, bool] = {}
 
-    def encode(self, value: object) -> bytes:
+    def encode(self, value: object, annotation: Any = None) -> bytes:
         """Return the JSON bytes of a result or an event: compact UTF-8, no line ends.
 
         attrs classes become objects with all public members, tuples arrays, enum members their values, paths strings,
         moments RFC 3339 in UTC. Integers of any size are written out.
+
+        Args:
+            value: What to write.
+            annotation: Its declared type, when known: one without floats saves a search for NaN.
 
         Raises:
             ActivationError: NaN, infinity, a lone surrogate, a name that is no string, a type without JSON, nesting
@@ -69,7 +74,7 @@ class Encoder:
             # Rare: an integer beyond 64 bit, or something that cannot be written; the slow way says which and where.
             return self._encode_slowly(value)
         # orjson writes NaN and infinity as null, so where there is no null there was none.
-        if not plan.floatless and b"null" in encoded:
+        if b"null" in encoded and not (plan.floatless or (annotation is not None and self._is_floatless(annotation))):
             self.unstructure(value)
         return encoded
 
@@ -83,6 +88,17 @@ class Encoder:
             return self._plain(value, "$")
         except RecursionError:
             raise ActivationError("the value is nested too deeply for JSON") from None
+
+    def _is_floatless(self, annotation: Any) -> bool:
+        """Tell whether a declared type has no room for a float; found once for each."""
+        try:
+            known = self._floatless.get(annotation)
+        except TypeError:
+            # Metadata that does not hash.
+            return False
+        if known is None:
+            known = self._floatless[annotation] = _is_floatless(annotation, set())
+        return known
 
     def _encode_slowly(self, value: object) -> bytes:
         plain = self.unstructure(value)
@@ -113,7 +129,7 @@ class Encoder:
             return float(value)
         if isinstance(value, Mapping):
             return {
-                _checked_name(name, place): self._plain(member, place + member_path(name) if isinstance(name, str) else place)
+                _checked_name(name, place): self._plain(member, place + member_path(str(name)))
                 for name, member in value.items()
             }
         if isinstance(value, list | tuple):

@@ -65,8 +65,8 @@ CODES: Final[Mapping[type[CallError], ErrorCode]] = MappingProxyType(
 )
 
 _LEAF_BY_CODE: Final[Mapping[int, type[CallError]]] = MappingProxyType(
-    # The last of several with one number loses, so that -32603 is Internal and 503 is Unavailable.
-    {entry.code: leaf for leaf, entry in reversed(CODES.items()) if leaf is not CallError}
+    # The first of several with one number wins, so that -32603 is Internal and 503 is Unavailable.
+    {entry.code: leaf for leaf, entry in reversed(list(CODES.items())) if leaf is not CallError}
 )
 
 
@@ -77,6 +77,12 @@ def code_of(error: type[CallError]) -> ErrorCode:
         if entry is not None:
             return entry
     return CODES[CallError]
+
+
+def code_and_status(error: type[CallError]) -> tuple[int, int]:
+    """Return the code and the HTTP status of an error class, as `schema.openrpc.document` wants them."""
+    entry = code_of(error)
+    return entry.code, entry.http_status
 
 
 def http_status(error: CallError) -> int:
@@ -102,9 +108,11 @@ def error_from_object(found: ErrorObject) -> CallError:
     """
     kind = str(found.data.get("kind", "call_error"))
     leaf = _leaf_of_kind(kind) or _LEAF_BY_CODE.get(found.code, CallError)
-    made = leaf if leaf.kind == kind else type(leaf.__name__, (leaf,), {"kind": kind, "__module__": leaf.__module__})
+    made: type[CallError] = leaf
+    if leaf.kind != kind:
+        made = type(leaf.__name__, (leaf,), {"kind": kind, "__module__": leaf.__module__})
     # Leaves build their own text from other arguments; here the text is the server's.
-    error = made.__new__(made)
+    error: CallError = Exception.__new__(made)
     members = {name: value for name, value in found.data.items() if name != "kind"}
     CallError.__init__(error, found.message)
     error.data = members

@@ -106,7 +106,7 @@ def _request(value: JsonValue, size: int, *, has_repeated: bool) -> Request | Re
         wrong = "`params` must be an object or an array"
     if wrong is not None:
         return Refused(None if id_ is NOT_GIVEN else id_, InvalidRequest(wrong))
-    return Request(method=method, params=None if params is _MISSING else params, id=id_, size=size)  # type: ignore[arg-type]
+    return Request(method=method, params=None if params is _MISSING else params, id=id_, size=size)
 
 
 def _is_id(value: object) -> bool:

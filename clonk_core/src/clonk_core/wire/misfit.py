@@ -21,7 +21,7 @@ _KIND_NAMES: Final[Mapping[type, str]] = {
 }
 
 
-class Misfit(Exception):  # noqa: N818 - says what happened, like the others
+class Misfit(Exception):
     """A JSON value does not fit a type.
 
     Attributes:

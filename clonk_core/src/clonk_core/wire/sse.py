@@ -87,7 +87,7 @@ class ServerSentEvent:
     """One event as a client sees it.
 
     Attributes:
-        data: Its text, lines joined by `\\n`.
+        data: Its text, its lines joined by line feeds.
         event: Its type, `message` when none was named.
         id: The last event id at that point; empty before the first.
     """

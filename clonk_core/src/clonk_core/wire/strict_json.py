@@ -1,7 +1,7 @@
 """JSON bytes to values, exactly: no duplicate names, no numbers that lose digits, no lone surrogates, bounded depth.
 
-orjson does nearly all of it and is quick; what it lets pass (repeated names, integers beyond 64 bit, which it turns into
-floats) is found by two scans, and only then the standard library's slower parser reads the text again.
+orjson does nearly all of it and is quick; what it lets pass (repeated names, and integers beyond 64 bit, which it turns
+into floats) is found by two scans, and only then the standard library's slower parser reads the text again.
 """
 
 import json

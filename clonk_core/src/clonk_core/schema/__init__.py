@@ -1,0 +1,1 @@
+"""From Python signatures to schemas: inspected into a small tree, rendered as JSON Schema and OpenRPC, and hashed."""
