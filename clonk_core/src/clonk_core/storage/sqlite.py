@@ -11,6 +11,7 @@ Settings of every connection, and why:
 
 import math
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -178,7 +179,7 @@ def _prepare_writer(
     connection: apsw.Connection, *, path: Path, synchronous: Synchronous, plans: Sequence[MigrationPlan]
 ) -> None:
     connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
-    connection.execute("pragma journal_mode = wal")
+    _turn_wal_on(connection)
     connection.execute(f"pragma synchronous = {synchronous}")
     connection.execute(f"pragma journal_size_limit = {_JOURNAL_LIMIT_BYTES}")
     # Off while migrating, so that a table can be rebuilt; each migration is checked before its commit.
@@ -186,6 +187,20 @@ def _prepare_writer(
     for plan in plans:
         migrate(connection, path, plan)
     connection.execute("pragma foreign_keys = on")
+
+
+def _turn_wal_on(connection: apsw.Connection) -> None:
+    """Turn WAL on, waiting for others that open the same new file: SQLite's busy timeout does not hold for this."""
+    give_up_at = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute("pragma journal_mode = wal")
+        except apsw.BusyError:
+            if time.monotonic() >= give_up_at:
+                raise
+            time.sleep(0.005)
+        else:
+            return
 
 
 def _prepare_reader(connection: apsw.Connection) -> None:
