@@ -1,0 +1,1 @@
+"""The command line `clonk`: one file per command."""

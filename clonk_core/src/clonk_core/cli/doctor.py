@@ -1,0 +1,184 @@
+"""`clonk doctor`: is everything there that Clonk needs?"""
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+import trio
+
+from clonk_core.app import draw
+from clonk_core.cli.exit_codes import FAILED, OK
+from clonk_core.cli.flags import NO_SETTINGS, ConfigFile, SettingFlags
+from clonk_core.config.load import Loaded
+from clonk_core.config.settings import Settings
+from clonk_core.errors import ConfigError, PluginError
+from clonk_core.host.discovery import Plugins
+from clonk_core.plugin import Check, CheckResult
+from clonk_core.transports.listening import open_listeners
+
+CHECK_LIMIT_S: Final = 30.0
+"""Longest time for one check; one that asks a program for its version takes a second."""
+
+_MARKS: Final = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
+
+
+async def doctor(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTINGS) -> int:
+    """Check that everything is there that Clonk needs, and say what to do where it is not.
+
+    Exit code 1 when something does not work; warnings are none.
+
+    Args:
+        config: The configuration file; without it the usual places are searched.
+    """
+    failed = 0
+    async for name, result in _results(config, settings):
+        print(f"{_MARKS[result.state]}  {name}: {result.message}", flush=True)
+        if result.fix and result.state != "ok":
+            print(f"         {result.fix}", flush=True)
+        failed += result.state == "failed"
+    print(f"{failed} of them failed" if failed else "everything is there", flush=True)
+    return FAILED if failed else OK
+
+
+async def _results(config: ConfigFile, flags: SettingFlags) -> AsyncIterator[tuple[str, CheckResult]]:
+    yield "Python", _python()
+    blueprint = None
+    try:
+        blueprint = draw(config, os.environ, flags.given())
+    except ConfigError as error:
+        fix = "`clonk config check` tells this too; the following looks at the defaults"
+        yield "configuration", CheckResult(state="failed", message="; ".join(str(error).splitlines()), fix=fix)
+        settings = Settings()
+    else:
+        settings = blueprint.settings
+        for result in _configuration(blueprint.loaded):
+            yield "configuration", result
+        for result in _plugins(blueprint.plugins):
+            yield "plugins", result
+    yield "data directory", _data_dir(settings)
+    for key, port in (("http_port", settings.server.http_port), ("websocket_port", settings.server.websocket_port)):
+        yield f"server.{key}", await _port(settings.server.host, port, f"server.{key}")
+    yield "git", await _git()
+    if blueprint is not None:
+        for check in _brought(blueprint.plugins, blueprint.loaded.sections):
+            yield check.name, await _bounded(check)
+
+
+def _python() -> CheckResult:
+    version = platform.python_version()
+    if (3, 11) <= sys.version_info[:2] <= (3, 13):
+        return CheckResult(state="ok", message=version)
+    return CheckResult(state="warning", message=version, fix="Clonk is tested with Python 3.11 to 3.13")
+
+
+def _configuration(loaded: Loaded) -> Sequence[CheckResult]:
+    """Tell where it was read from and what in it does not work yet."""
+    where = str(loaded.path) if loaded.path else "no file, all defaults"
+    told = [
+        CheckResult(state="warning" if notice.stops == "nothing" else "failed", message=str(notice))
+        for notice in loaded.notices
+    ]
+    return [CheckResult(state="ok", message=where), *told]
+
+
+def _plugins(plugins: Plugins) -> Sequence[CheckResult]:
+    names = ", ".join(plugin.name for plugin in plugins.loaded)
+    broken = [
+        CheckResult(
+            state="failed",
+            message=f"{status.name}: {status.error}",
+            fix="reinstall or mend it, or leave it out with plugins.disabled",
+        )
+        for status in plugins.statuses
+        if status.state == "failed"
+    ]
+    return [CheckResult(state="ok", message=names or "none"), *broken]
+
+
+def _data_dir(settings: Settings) -> CheckResult:
+    """Try to write a file where the data go, or where their folder would be made."""
+    folder = settings.storage.data_dir
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+        free = shutil.disk_usage(existing).free
+    except OSError as error:
+        fix = "choose another with storage.data_dir or --data-dir, or give this user the right to write there"
+        return CheckResult(state="failed", message=f"{folder}: {error.strerror or error}", fix=fix)
+    message = f"{folder}, {free / 1024**3:.1f} GiB free"
+    if free < 1024**3:
+        return CheckResult(state="warning", message=message, fix="with a full disk nothing more can be kept")
+    return CheckResult(state="ok", message=message)
+
+
+async def _port(host: str, port: int, setting: str) -> CheckResult:
+    if port == 0:
+        return CheckResult(state="ok", message="any free one")
+    try:
+        listeners, _ = await open_listeners(host, port, setting=setting)
+    except ConfigError as error:
+        if await _is_clonk(host, port):
+            return CheckResult(state="ok", message=f"{port}, a Clonk is running there")
+        return CheckResult(state="failed", message=str(error).removeprefix(f"{setting}: "))
+    for listener in listeners:
+        await listener.aclose()
+    return CheckResult(state="ok", message=f"{port} is free")
+
+
+async def _is_clonk(host: str, port: int) -> bool:
+    """Tell whether whoever holds the port speaks as Clonk does: any answer to HTTP naming it, on either transport."""
+    try:
+        with trio.fail_after(2):
+            async with await trio.open_tcp_stream(host, port) as stream:
+                await stream.send_all(
+                    f"GET /health HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n".encode()
+                )
+                answer = bytes(await stream.receive_some(4096))
+    except (OSError, trio.TooSlowError, trio.BrokenResourceError):
+        return False
+    return answer.startswith(b"HTTP/1.1 ") and b"clonk" in answer.lower()
+
+
+async def _git() -> CheckResult:
+    path = shutil.which("git")
+    if path is None:
+        fix = "install git; gitsync and sessions in repositories need it"
+        return CheckResult(state="failed", message="not on the path", fix=fix)
+    done = await trio.run_process([path, "--version"], capture_stdout=True, capture_stderr=True, check=False)
+    if done.returncode:
+        return CheckResult(state="failed", message=f"{path} does not run", fix="reinstall git")
+    return CheckResult(state="ok", message=done.stdout.decode(errors="replace").strip())
+
+
+def _brought(plugins: Plugins, sections: Any) -> Sequence[Check]:
+    """Return the checks that plugins bring; one whose hook breaks gives a failing check instead."""
+    found: list[Check] = []
+    for plugin in plugins.loaded:
+        try:
+            found.extend(plugins.call(plugin, "clonk_checks", settings=sections.get(plugin.name)) or ())
+        except PluginError as error:
+            found.append(Check(name=plugin.name, function=_failing(str(error))))
+    return found
+
+
+def _failing(message: str) -> Any:
+    async def fail() -> CheckResult:
+        return CheckResult(state="failed", message=message, fix="mend the plugin, or leave it out")
+
+    return fail
+
+
+async def _bounded(check: Check) -> CheckResult:
+    """Run a plugin's check; one that breaks or hangs has failed."""
+    try:
+        with trio.fail_after(CHECK_LIMIT_S):
+            return await check.function()
+    except trio.TooSlowError:
+        return CheckResult(state="failed", message=f"took longer than {CHECK_LIMIT_S:.0f} s")
+    except Exception as error:  # noqa: BLE001 - a plugin's check may raise anything
+        return CheckResult(state="failed", message=f"the check itself broke, {type(error).__name__}: {error}")

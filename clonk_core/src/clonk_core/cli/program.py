@@ -1,0 +1,63 @@
+"""The program's commands: the core's, imported when they are used, and those that plugins bring."""
+
+from cyclopts import App, CycloptsError
+
+from clonk_core.cli.commands import CORE_COMMANDS, HIDDEN_COMMANDS, INTRODUCTION, plugin_commands
+from clonk_core.cli.exit_codes import OK, USAGE
+from clonk_core.cli.main import complain
+
+
+def run(tokens: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    program = build(plugins=_needs_plugins(tokens))
+    try:
+        code = program(tokens, print_error=False, exit_on_error=False)
+    except CycloptsError as error:
+        complain(_sentence(error, tokens))
+        return USAGE
+    return code if isinstance(code, int) else OK
+
+
+def build(*, plugins: bool) -> App:
+    """Return the program.
+
+    Args:
+        plugins: Whether to load plugins for the commands they bring.
+    """
+    program = App(
+        name="clonk",
+        help=INTRODUCTION,
+        help_format="plaintext",
+        version_flags=(),
+        backend="trio",
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    groups: dict[str, App] = {}
+    for name, command in {**CORE_COMMANDS, **HIDDEN_COMMANDS}.items():
+        group, _, last = name.rpartition(" ")
+        if not group:
+            program.command(command.path, name=name, help=command.text)
+            continue
+        if group not in groups:
+            groups[group] = App(name=group, help=command.group_text, help_format="plaintext", show=not command.hidden)
+            program.command(groups[group])
+        groups[group].command(command.path, name=last, help=command.text)
+    if plugins:
+        for brought in plugin_commands():
+            program.command(brought.function, name=brought.name)
+    return program
+
+
+def _needs_plugins(tokens: list[str]) -> bool:
+    """Tell whether plugins must be loaded: for what is no command of the core's."""
+    own = {name.partition(" ")[0] for name in (*CORE_COMMANDS, *HIDDEN_COMMANDS)}
+    return not tokens or tokens[0] not in own
+
+
+def _sentence(error: CycloptsError, tokens: list[str]) -> str:
+    """Return the error as a sentence, with where to look."""
+    text = " ".join(str(error).split()).rstrip(".")
+    text = text[:1].lower() + text[1:]
+    command = f"clonk {tokens[0]}" if tokens and tokens[0] in CORE_COMMANDS else "clonk"
+    return f"{text}; see `{command} --help`"
