@@ -9,11 +9,12 @@ import orjson
 import pytest
 import trio
 
+from clonk_core import errors
 from clonk_core.config.settings import ServerSettings
 from clonk_core.errors import CallError, InvalidParams, InvalidRequest, MethodNotFound, NotFound
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection, Following
-from clonk_core.messages import LOCAL_CALLER, Caller, Event, Reply, Request, StopReason
+from clonk_core.messages import LOCAL_CALLER, Caller, Event, Outcome, Reply, Request, StopReason
 from clonk_core.transports import serve
 
 
@@ -59,6 +60,10 @@ class MemoryRun:
     @property
     def state(self) -> Literal["running", "done"]:
         return "done" if self.events and b'"done"' in self.events[-1].payload else "running"
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return orjson.loads(self.events[-1].payload)["outcome"] if self.state == "done" else None  # type: ignore[no-any-return]
 
     @property
     def last_seq(self) -> int:
@@ -180,8 +185,6 @@ class Door:
         return Reply(result=b'"waited"')
 
     async def do_test_fail(self, request: Request, kind: str, **data: Any) -> Reply:
-        import clonk_core.errors as errors
-
         for found in vars(errors).values():
             if isinstance(found, type) and issubclass(found, CallError) and found.kind == kind:
                 error = found.__new__(found)

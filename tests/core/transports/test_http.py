@@ -114,9 +114,7 @@ async def test_a_bug_is_told_as_an_incident_and_the_connection_goes_on(client: h
         (b'{"jsonrpc":"2.0","method":"no.such","id":1}', "method_not_found"),
     ],
 )
-async def test_malformed_bodies_get_their_error_and_the_connection_goes_on(
-    served: Any, body: bytes, kind: str
-) -> None:
+async def test_malformed_bodies_get_their_error_and_the_connection_goes_on(served: Any, body: bytes, kind: str) -> None:
     answer = await talk(served.http_port, raw(body) + raw(ECHO, "Connection: close"))
     assert answer.count(b"HTTP/1.1 200") == 2
     assert b'"kind":"%b"' % kind.encode() in answer
@@ -142,9 +140,7 @@ async def test_a_batch_of_notifications_gets_no_answer(client: httpx.AsyncClient
     assert (answer.status_code, answer.content) == (204, b"")
 
 
-async def test_a_streaming_method_in_a_batch_is_refused_and_not_started(
-    client: httpx.AsyncClient, served: Any
-) -> None:
+async def test_a_streaming_method_in_a_batch_is_refused_and_not_started(client: httpx.AsyncClient, served: Any) -> None:
     answers = (await client.post("/mcp", json=[call("test.stream"), call("test.echo", [2], id=2)])).json()
     assert answers[0]["error"]["data"]["kind"] == "invalid_request"
     assert answers[1]["result"] == [2]
@@ -211,7 +207,9 @@ async def test_other_paths_are_the_pages(client: httpx.AsyncClient) -> None:
 async def test_pages_of_allowed_origins_may_ask_and_read(serving: Any) -> None:
     async with serving(allowed_origins=("https://app.example.com",)) as served, httpx.AsyncClient() as client:
         origin = {"Origin": "https://app.example.com"}
-        asked = await client.options(f"{served.http_url}/mcp", headers={**origin, "Access-Control-Request-Method": "POST"})
+        asked = await client.options(
+            f"{served.http_url}/mcp", headers={**origin, "Access-Control-Request-Method": "POST"}
+        )
         assert asked.status_code == 204
         assert "Content-Type" in asked.headers["access-control-allow-headers"]
         answer = await client.post(f"{served.http_url}/mcp", headers={**origin, **JSON}, content=ECHO)
@@ -304,7 +302,11 @@ async def test_a_client_that_has_said_all_is_still_answered(served: Any) -> None
 
 
 async def test_garbage_harms_only_its_own_connection(served: Any) -> None:
-    for garbage in (b"\x00\xff\r\n\r\n", b"GET\r\n\r\n", b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n"):
+    for garbage in (
+        b"\x00\xff\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+    ):
         assert (await talk(served.http_port, garbage)).startswith(b"HTTP/1.1 400")
     assert (await talk(served.http_port, raw(ECHO, "Connection: close"))).startswith(b"HTTP/1.1 200")
 

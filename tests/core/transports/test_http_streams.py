@@ -186,7 +186,7 @@ async def test_a_log_that_cannot_be_read_is_told_and_ends_the_stream(client: htt
 async def test_a_fault_of_the_log_is_an_incident(client: httpx.AsyncClient, served: Any) -> None:
     async with client.stream("POST", "/mcp", headers=STREAM, content=stream_call(events=1, end=False)) as response:
         run = await served.door.wait_run()
-        run.break_log(ZeroDivisionError("secret"))  # type: ignore[arg-type]
+        run.break_log(ZeroDivisionError("secret"))
         last = messages(await read_events(response))[-1]
     assert last["params"]["error"]["data"]["kind"] == "internal"
     assert served.log.told("exception") == ["transport failed"]
