@@ -49,7 +49,7 @@ async def serve_stdio(
 
     async def read() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_when, shutdown or trio.Event(), nursery.cancel_scope)
+            nursery.start_soon(_cancel_when, trio.Event() if shutdown is None else shutdown, nursery.cancel_scope)
             await _read_lines(source, duplex, settings.max_message_bytes)
             nursery.cancel_scope.cancel()
 
