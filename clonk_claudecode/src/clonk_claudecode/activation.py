@@ -368,7 +368,9 @@ class ClaudeCode(Activation):
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    """Return the clock time in whole milliseconds, as the store keeps it."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 def _name_taken(name: str) -> Conflict:

@@ -1,7 +1,7 @@
 """What one package gets of the host in one realm: its settings, databases, folders, and a way to call the others."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,7 +98,8 @@ class PluginHost:
                     for event in batch:
                         yield orjson.loads(event.payload)
 
-            yield events()
+            async with aclosing(events()) as one_by_one:
+                yield one_by_one
 
     def error_object(self, error: CallError) -> ErrorObject:
         return error_object(error)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from clonk_core.client.base import Client
     from clonk_core.plugin import Activation
     from clonk_core.testing.host import TestHost
-    from clonk_core.testing.inside import InsideClient
+    from clonk_core.client.inside import InsideClient
 
 
 @pytest.fixture

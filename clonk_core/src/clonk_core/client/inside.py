@@ -1,13 +1,14 @@
 """A client that calls through the whole gateway of a host in the same process, without a socket."""
 
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
 
 from clonk_core.interfaces import Connection, Dispatch, Following
-from clonk_core.messages import JsonValue, Request
+from clonk_core.messages import Event, JsonValue, Request
 
 
 class InsideClient:
@@ -60,25 +61,26 @@ class InsideClient:
 
 
 class InsideStream:
-    """The events of one run.
+    """The events of one run, each with its number. Not a generator: a reader may stop anywhere.
 
     Attributes:
         subscription: The run's id.
     """
 
-    def __init__(self, subscription: str, batches: AsyncIterator[Any]) -> None:
+    def __init__(self, subscription: str, batches: AsyncIterator[Sequence[Event]]) -> None:
         self.subscription = subscription
-        self._events = self._one_by_one(batches)
+        self._batches = batches
+        self._ready: deque[Event] = deque()
 
-    def __aiter__(self) -> AsyncIterator[tuple[int, Any]]:
-        return self._events
+    def __aiter__(self) -> "InsideStream":
+        return self
+
+    async def __anext__(self) -> tuple[int, Any]:
+        while not self._ready:
+            self._ready.extend(await anext(self._batches))
+        event = self._ready.popleft()
+        return event.seq, orjson.loads(event.payload)
 
     async def next(self) -> tuple[int, Any]:
         """Return the next event and its number."""
-        return await anext(self._events)
-
-    @staticmethod
-    async def _one_by_one(batches: AsyncIterator[Any]) -> AsyncIterator[tuple[int, Any]]:
-        async for batch in batches:
-            for event in batch:
-                yield event.seq, orjson.loads(event.payload)
+        return await anext(self)
