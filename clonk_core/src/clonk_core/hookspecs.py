@@ -40,8 +40,8 @@ def clonk_settings() -> type[Any]:  # type: ignore[empty-body]
 def clonk_subscriptions(host: Host) -> Mapping[type[Any] | str, Handler]:  # type: ignore[empty-body]
     """Return async handlers for events of other packages.
 
-    The key is the event's class, or its `name` (`"claudecode.turn_ended"`) so that nothing need be imported: such a handler
-    gets the event as JSON values.
+    The key is the event's class, or its `name` (`"claudecode.turn_ended"`) so that nothing need be imported: such a
+    handler gets the event as JSON values.
     """
 
 

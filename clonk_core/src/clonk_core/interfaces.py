@@ -102,8 +102,8 @@ class Run(Protocol):
     def follow(self, after: int = 0) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Event]]]:
         """Read the events after number `after`, in batches of what is ready, waiting for more until `done`.
 
-        A batch is at most 512 events and about 256 KiB. The iteration ends after `done`. Reads at the reader's own pace;
-        events that retention has dropped are told by one gap event whose `seq` is the last one dropped.
+        A batch is at most 512 events and about 256 KiB. The iteration ends after `done`. Reads at the reader's own
+        pace; events that retention has dropped are told by one gap event whose `seq` is the last one dropped.
         Leaving the context ends a run that is not durable.
 
         Raises:

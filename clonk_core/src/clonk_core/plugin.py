@@ -127,8 +127,8 @@ def method(
         read_only: Hint: changes nothing.
         destructive: Hint: may delete or overwrite.
         idempotent: Hint: calling it twice does what calling it once does.
-        deadline_s: Longest time a call may take, in seconds; None for the server's `deadline_s` for plain methods and no
-            limit for streaming ones.
+        deadline_s: Longest time a call may take, in seconds; None for the server's `call_deadline_s` for plain methods
+            and no limit for streaming ones.
         errors: Errors of the activation's own that it may answer with.
     """
     options = MethodOptions(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from clonk_claudecode.testing.script import Fail, Hang, LongText, Reply, Rule, ToolUse, Wait
+from clonk_claudecode.testing.script import Fail, Hang, LongText, Reply, ToolUse, Wait
 from clonk_claudecode.testing.scripted_model import ScriptedModel
 from clonk_core.interfaces import Connection
 from clonk_core.messages import Caller, Request

@@ -23,7 +23,7 @@ class InsideClient:
         self._dispatch = dispatch
         self.connection = connection
 
-    async def call(self, method: str, *positional: JsonValue, **params: JsonValue) -> Any:
+    async def call(self, method: str, /, *positional: JsonValue, **params: JsonValue) -> Any:
         """Call a plain method and return its result.
 
         Raises:
@@ -36,7 +36,9 @@ class InsideClient:
         return orjson.loads(answer.result)
 
     @asynccontextmanager
-    async def stream(self, method: str, *positional: JsonValue, **params: JsonValue) -> AsyncIterator["InsideStream"]:
+    async def stream(
+        self, method: str, /, *positional: JsonValue, **params: JsonValue
+    ) -> AsyncIterator["InsideStream"]:
         """Call a streaming method and read its events, `done` included.
 
         Raises:
@@ -48,7 +50,7 @@ class InsideClient:
         async with answer.run.follow(answer.after) as batches:
             yield InsideStream(answer.run.id, batches)
 
-    async def events(self, method: str, *positional: JsonValue, **params: JsonValue) -> list[Any]:
+    async def events(self, method: str, /, *positional: JsonValue, **params: JsonValue) -> list[Any]:
         """Call a streaming method and return all its events."""
         async with self.stream(method, *positional, **params) as stream:
             return [event async for _seq, event in stream]

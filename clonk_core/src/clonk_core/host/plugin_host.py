@@ -1,6 +1,6 @@
 """What one package gets of the host in one realm: its settings, databases, folders, and a way to call the others."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,7 +93,7 @@ class PluginHost:
             raise PluginError(f"{method} is a plain method; call it with `host.call`")
         async with answer.run.follow(answer.after) as batches:
 
-            async def events() -> AsyncIterator[JsonValue]:
+            async def events() -> AsyncGenerator[JsonValue, None]:
                 async for batch in batches:
                     for event in batch:
                         yield orjson.loads(event.payload)

@@ -13,9 +13,9 @@ import pytest
 
 if TYPE_CHECKING:
     from clonk_core.client.base import Client
+    from clonk_core.client.inside import InsideClient
     from clonk_core.plugin import Activation
     from clonk_core.testing.host import TestHost
-    from clonk_core.client.inside import InsideClient
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ import attrs
 import yaml
 
 from clonk_core.app import App, Blueprint, draw, open_app
+from clonk_core.client.inside import InsideClient
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection, Dispatch
 from clonk_core.observe.logs import Logs
 from clonk_core.plugin import Activation, Host, hookimpl
-from clonk_core.client.inside import InsideClient
 
 
 class GivenActivations:
