@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from clonk_core.errors import CallError
 from clonk_core.interfaces import PluginStatus, Run, RunSummary, Transaction
 from clonk_core.messages import Caller, JsonValue, Method
 from clonk_core.schema.openrpc import document
-from clonk_core.wire.error_codes import code_of
+from clonk_core.wire.error_codes import code_and_status
 
 if TYPE_CHECKING:
     from clonk_core.host.realm import Realm
@@ -43,7 +42,7 @@ class RealmHub:
         return self._realm.registry.hashes()
 
     def openrpc(self, caller: Caller) -> JsonValue:
-        return document(self.methods(caller), version=self.version, error_code=_code_and_status)
+        return document(self.methods(caller), version=self.version, error_code=code_and_status)
 
     async def find_run(self, caller: Caller, subscription: str) -> Run:
         return await self._realm.runs.find(caller, subscription, allows=lambda method: self._allows(caller, method))
@@ -67,11 +66,6 @@ class RealmHub:
     def _allows(self, caller: Caller, method: str) -> bool:
         """Whether the caller's scopes allow the method whose run it is."""
         return method in self._realm.registry and may_call(caller, self._realm.registry.get(method))
-
-
-def _code_and_status(error: type[CallError]) -> tuple[int, int]:
-    found = code_of(error)
-    return found.code, found.http_status
 
 
 def _plugin_parts(plugin: PluginStatus) -> dict[str, str]:
