@@ -43,7 +43,7 @@ async def call(
             params = parse(arguments, schema["params"])
             if schema["streaming"]:
                 return await _follow(callee, method, params, json=json, durable=schema["durable"])
-            print_json(await callee.call(method, params), compact=json)
+            print_json(await callee.call(method, **params), compact=json)
         except CallError as error:
             return _failed(error, json=json)
     return OK
@@ -56,13 +56,13 @@ async def _schema(callee: Callee, method: str) -> dict[str, Any]:
         MethodNotFound: There is none of that name.
     """
     try:
-        page = await callee.call("hub.schema", {"method": method})
+        page = await callee.call("hub.schema", method=method)
     except NotFound:
         page = {"methods": []}
     found = next((one for one in page["methods"] if one["name"] == method), None)
     if found is None:
         # The server knows the names that look like it.
-        await callee.call(method, {})
+        await callee.call(method)
         raise MethodNotFound(method)
     schema: dict[str, Any] = found
     return schema
@@ -71,7 +71,7 @@ async def _schema(callee: Callee, method: str) -> dict[str, Any]:
 async def _follow(callee: Callee, method: str, params: dict[str, Any], *, json: bool, durable: bool) -> int:
     """Print a stream to its end and return the exit code that its outcome deserves."""
     last_seq, event = 0, None
-    async with callee.stream(method, params) as stream:
+    async with callee.stream(method, **params) as stream:
         printer = EventPrinter(stream.subscription, json=json)
         try:
             async for seq, event in stream:

@@ -25,7 +25,7 @@ async def methods(
         config: Configuration file for --local.
     """
     async with reach(url, local=local, config=config) as callee:
-        page = await callee.call("hub.schema", {"method": namespace} if namespace else {})
+        page = await callee.call("hub.schema", method=namespace)
     if json:
         for method in page["methods"]:
             print_json(method, compact=True)

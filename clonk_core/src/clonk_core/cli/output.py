@@ -34,6 +34,7 @@ class EventPrinter:
         self._subscription = subscription
         self._json = json
         self._kind_of_text: str | None = None
+        self._text: list[str] = []
 
     def print(self, seq: int, event: Any) -> None:
         """Print one event."""
@@ -45,9 +46,14 @@ class EventPrinter:
             if kind != self._kind_of_text:
                 self.end_text()
                 self._kind_of_text = kind
+            self._text.append(event["text"])
             _write(event["text"])
             return
+        told = "".join(self._text)
         self.end_text()
+        if told and isinstance(event, dict) and told in event.values():
+            # The whole of what was just read piece by piece.
+            return
         if not isinstance(kind, str):
             print_json(event, compact=True)
             return
@@ -58,6 +64,7 @@ class EventPrinter:
         """End the line of running text, if there is one."""
         if self._kind_of_text is not None:
             self._kind_of_text = None
+            self._text.clear()
             _write("\n")
 
 

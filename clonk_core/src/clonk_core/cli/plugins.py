@@ -22,7 +22,7 @@ async def plugins(
         config: Configuration file for --local.
     """
     async with reach(url, local=local, config=config) as callee:
-        found: list[dict[str, Any]] = await callee.call("hub.plugins", {})
+        found: list[dict[str, Any]] = await callee.call("hub.plugins")
     if json:
         for plugin in found:
             print_json(plugin, compact=True)

@@ -27,7 +27,7 @@ def build(*, plugins: bool) -> App:
     program = App(
         name="clonk",
         help=INTRODUCTION,
-        help_format="plaintext",
+        help_format="markdown",
         version_flags=(),
         backend="trio",
         result_action="return_value",
@@ -37,12 +37,12 @@ def build(*, plugins: bool) -> App:
     for name, command in {**CORE_COMMANDS, **HIDDEN_COMMANDS}.items():
         group, _, last = name.rpartition(" ")
         if not group:
-            program.command(command.path, name=name, help=command.text)
+            program.command(command.path, name=name)
             continue
         if group not in groups:
-            groups[group] = App(name=group, help=command.group_text, help_format="plaintext", show=not command.hidden)
+            groups[group] = App(name=group, help=command.group_text, help_format="markdown", show=not command.hidden)
             program.command(groups[group])
-        groups[group].command(command.path, name=last, help=command.text)
+        groups[group].command(command.path, name=last)
     if plugins:
         for brought in plugin_commands():
             program.command(brought.function, name=brought.name)

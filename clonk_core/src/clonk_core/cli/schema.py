@@ -34,8 +34,8 @@ async def schema(
         raise UsageError("--openrpc prints the document of everything; leave the method out")
     async with reach(url, local=local, config=config) as callee:
         if openrpc:
-            page = await callee.call("rpc.discover", {})
+            page = await callee.call("rpc.discover")
         else:
-            page = await callee.call("hub.schema", {"method": method} if method else {})
+            page = await callee.call("hub.schema", method=method)
     print_json(page, compact=json)
     return OK

@@ -1,0 +1,73 @@
+"""`clonk serve`: the server."""
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from clonk_core.cli.flags import NO_SETTINGS, ConfigFile, SettingFlags
+from clonk_core.cli.main import complain
+from clonk_core.cli.signals import watched_signals
+
+if TYPE_CHECKING:
+    from clonk_core.app import Blueprint
+    from clonk_core.transports.listening import Address
+
+
+async def serve(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTINGS) -> int:
+    """Run the server until it is told to stop.
+
+    SIGTERM and Ctrl-C stop it in order: calls and streams under way may end within server.shutdown_grace_s; a second
+    one stops it at once. Logs go to standard error.
+
+    Args:
+        config: The configuration file; without it the usual places are searched.
+    """
+    # The host, its databases and its transports take most of a second to import; help must not wait for them.
+    from clonk_core.app import draw, open_app
+
+    async with watched_signals() as stopping:
+        blueprint = draw(config, os.environ, settings.given())
+        for notice in blueprint.loaded.notices:
+            if notice.stops == "nothing":
+                complain(f"note: {notice}")
+        async with open_app(blueprint, listening=True) as app:
+
+            def ready(http: "Address", websocket: "Address") -> None:
+                if sys.stdout.isatty():
+                    print(banner(blueprint, http, websocket), flush=True)
+
+            await app.serve(shutdown=stopping.requested, ready=ready)
+    return stopping.exit_code
+
+
+def banner(blueprint: "Blueprint", http: "Address", websocket: "Address") -> str:
+    """Return what a person sees when the server is ready: where it is, and a first call to paste."""
+    call = '{"jsonrpc":"2.0","method":"hub.info","id":1}'
+    names = ", ".join(plugin.name for plugin in blueprint.plugins.loaded)
+    return "\n".join(
+        [
+            "",
+            "  Clonk is ready",
+            "",
+            f"  HTTP/SSE    {http.url('http', '/mcp')}",
+            f"  WebSocket   {websocket.url('ws', '/ws')}",
+            f"  Data        {blueprint.settings.storage.data_dir}",
+            f"  Plugins     {names}",
+            "",
+            "  Try it in another terminal:",
+            "",
+            f"    curl {http.url('http', '/mcp')} -H 'Content-Type: application/json' -d '{call}'",
+            f"    clonk methods{_url_flag(http)}",
+            "",
+            "  Ctrl-C stops it.",
+            "",
+        ]
+    )
+
+
+def _url_flag(http: "Address") -> str:
+    """Return the flag that the other commands need to find this server."""
+    from clonk_core.cli.flags import DEFAULT_URL
+
+    url = http.url("http")
+    return "" if url == DEFAULT_URL else f" --url {url}"
