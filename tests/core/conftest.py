@@ -63,7 +63,7 @@ class MemoryRun:
 
     @property
     def outcome(self) -> Outcome | None:
-        return orjson.loads(self.events[-1].payload)["outcome"] if self.state == "done" else None  # type: ignore[no-any-return]
+        return orjson.loads(self.events[-1].payload)["outcome"] if self.state == "done" else None
 
     @property
     def last_seq(self) -> int:
