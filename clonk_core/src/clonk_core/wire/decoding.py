@@ -297,14 +297,28 @@ def tag_of(annotated_class: type) -> str | None:
     return None
 
 
+class _Generator(cattrs.Converter):
+    """Generates the code for attrs classes, with our decoder for the type of each field.
+
+    Registered hooks would not do: for str, int, float and bool cattrs has its own ahead of them, which coerce.
+    """
+
+    def __init__(self, find: Callable[[Any], Decoder]) -> None:
+        super().__init__(detailed_validation=True, forbid_extra_keys=True)
+        self._find = find
+
+    def get_structure_hook(self, type: Any, cache_result: bool = True) -> Any:
+        """Return the decoder of a field's type in the shape that cattrs calls."""
+        decode = self._find(type).decode
+        return lambda value, _: decode(value)
+
+
 class Decoders:
     """Makes decoders and keeps them."""
 
     def __init__(self) -> None:
         self._made: dict[Any, Decoder] = {}
-        # Generates the code for attrs classes; every type of a field comes back to `_make`.
-        self._cattrs = cattrs.Converter(detailed_validation=True, forbid_extra_keys=True)
-        self._cattrs.register_structure_hook_factory(lambda _: True, self._hook)
+        self._generator = _Generator(self._get)
 
     def decoder(self, annotation: Any) -> Decode:
         """Return the function that decodes an annotated type.
@@ -313,10 +327,6 @@ class Decoders:
             ActivationError: The type has no decoder.
         """
         return self._get(annotation).decode
-
-    def _hook(self, annotation: Any) -> Callable[[Any, Any], Any]:
-        decode = self._get(annotation).decode
-        return lambda value, _: decode(value)
 
     def _get(self, annotation: Any) -> Decoder:
         try:
@@ -428,7 +438,7 @@ class Decoders:
             has_tag = tag_of(annotated_class) is not None
             names = frozenset(field.name for field in attrs.fields(annotated_class) if field.init)
             generated = make_dict_structure_fn(
-                annotated_class, self._cattrs, _cattrs_forbid_extra_keys=True, _cattrs_use_linecache=False
+                annotated_class, self._generator, _cattrs_forbid_extra_keys=True, _cattrs_use_linecache=False
             )
         except BaseException:
             del self._made[annotated_class]

@@ -20,6 +20,7 @@ from clonk_core.errors import (
     NotFound,
     ParseError,
     RateLimited,
+    ServerRestarted,
     StorageFull,
     TooLarge,
     Unauthenticated,
@@ -60,6 +61,7 @@ CODES: Final[Mapping[type[CallError], ErrorCode]] = MappingProxyType(
         CallCancelled: ErrorCode(499, 200),
         Unavailable: ErrorCode(503, 503),
         StorageFull: ErrorCode(503, 503),
+        ServerRestarted: ErrorCode(503, 503),
         DeadlineExceeded: ErrorCode(504, 200),
     }
 )
