@@ -3,11 +3,13 @@
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
+import trio
 
 from clonk_core.config.load import Loaded, load, load_plugins_section
 from clonk_core.config.settings import Settings
@@ -18,6 +20,7 @@ from clonk_core.host.realm import Realm, open_realm
 from clonk_core.interfaces import Dispatch, Hub
 from clonk_core.observe.logs import Logs
 from clonk_core.storage.data_dir import hold_data_dir
+from clonk_core.transports.listening import Address
 
 DEFAULT_TENANT: Final = "default"
 
@@ -69,6 +72,19 @@ class App:
     def hub(self) -> Hub:
         """What the host tells of itself."""
         return self.realm.hub
+
+
+@attrs.frozen(kw_only=True)
+class Addresses:
+    """Where a served host listens.
+
+    Attributes:
+        http: HTTP and SSE.
+        websocket: WebSocket.
+    """
+
+    http: Address
+    websocket: Address
 
 
 def draw(
@@ -149,3 +165,30 @@ async def open_app(blueprint: Blueprint, *, logs: Logs | None = None, listening:
                 yield App(gateway=gateway, realm=realm, logs=logs, settings=settings)
             finally:
                 gateway.close()
+
+
+async def serve_app(
+    app: App, *, shutdown: trio.Event, task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Open both ports and serve until `shutdown` is set.
+
+    Then nobody is let in any more, the runs are stopped, so that those who follow them see the end, and the
+    connections close when their last answer is out, within `server.shutdown_grace_s`.
+
+    Raises:
+        ConfigError: A port cannot be opened.
+    """
+    # Here, because `clonk stdio` and a host inside another program need neither.
+    from clonk_core.transports.serve import serve_http, serve_websocket
+    from clonk_core.web.pages import make_pages
+
+    server = app.settings.server
+    pages = make_pages(app.dispatch, app.hub, server, log=app.logs.get("pages"))
+    log = app.logs.get("transports")
+    async with trio.open_nursery() as nursery:
+        http = await nursery.start(partial(serve_http, app.dispatch, server, pages=pages, log=log, shutdown=shutdown))
+        websocket = await nursery.start(partial(serve_websocket, app.dispatch, server, log=log, shutdown=shutdown))
+        task_status.started(Addresses(http=http, websocket=websocket))
+        await shutdown.wait()
+        app.gateway.close()
+        await app.realm.stop_runs()

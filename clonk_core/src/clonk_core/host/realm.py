@@ -216,6 +216,12 @@ class Realm:
 
         return tell
 
+    # Closing.
+
+    async def stop_runs(self) -> None:
+        """Stop every run in order: each may yield its last events within `streams.stop_grace_s`."""
+        await self.runs.stop_all("shutdown", within_s=self.settings.streams.stop_grace_s)
+
     # Faults.
 
     def incident(self, error: BaseException, where: str = "run") -> Internal:
@@ -259,7 +265,7 @@ async def open_realm(
                 # Runs first, while the services they stand on still work. Shielded and bounded: a caller in a
                 # hurry (a cancelled host) gets an orderly end too.
                 with trio.move_on_after(settings.streams.stop_grace_s + CLOSE_WITHIN_S, shield=True):
-                    await realm.runs.stop_all("shutdown", within_s=settings.streams.stop_grace_s)
+                    await realm.stop_runs()
                 services.cancel_scope.cancel()
 
 
