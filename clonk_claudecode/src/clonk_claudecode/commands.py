@@ -1,0 +1,12 @@
+"""The commands this package adds to `clonk`. Light: what they need is imported when they run."""
+
+from collections.abc import Sequence
+
+from clonk_claudecode.chat_command import chat
+from clonk_claudecode.demo import demo
+from clonk_core.plugin import Command
+
+
+def commands() -> Sequence[Command]:
+    """Return `chat` and `demo`."""
+    return [Command(name="chat", function=chat), Command(name="demo", function=demo)]
