@@ -183,11 +183,12 @@ async def serve_app(
     from clonk_core.web.pages import make_pages
 
     server = app.settings.server
-    pages = make_pages(app.dispatch, app.hub, server, log=app.logs.get("pages"))
+    pages = make_pages(app.dispatch, app.hub.check, version=app.hub.version)
     log = app.logs.get("transports")
     async with trio.open_nursery() as nursery:
         http = await nursery.start(partial(serve_http, app.dispatch, server, pages=pages, log=log, shutdown=shutdown))
         websocket = await nursery.start(partial(serve_websocket, app.dispatch, server, log=log, shutdown=shutdown))
+        log.info("ready", http=http.url("http", "/mcp"), websocket=websocket.url("ws", "/ws"))
         task_status.started(Addresses(http=http, websocket=websocket))
         await shutdown.wait()
         app.gateway.close()

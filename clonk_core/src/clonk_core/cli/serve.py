@@ -2,14 +2,17 @@
 
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
+
+import trio
 
 from clonk_core.cli.flags import NO_SETTINGS, ConfigFile, SettingFlags
 from clonk_core.cli.main import complain
 from clonk_core.cli.signals import watched_signals
 
 if TYPE_CHECKING:
-    from clonk_core.app import Blueprint
+    from clonk_core.app import Addresses, Blueprint
     from clonk_core.transports.listening import Address
 
 
@@ -23,7 +26,7 @@ async def serve(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTIN
         config: The configuration file; without it the usual places are searched.
     """
     # The host, its databases and its transports take most of a second to import; help must not wait for them.
-    from clonk_core.app import draw, open_app
+    from clonk_core.app import draw, open_app, serve_app
 
     async with watched_signals() as stopping:
         blueprint = draw(config, os.environ, settings.given())
@@ -31,17 +34,16 @@ async def serve(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTIN
             if notice.stops == "nothing":
                 complain(f"note: {notice}")
         async with open_app(blueprint, listening=True) as app:
-
-            def ready(http: "Address", websocket: "Address") -> None:
+            async with trio.open_nursery() as nursery:
+                addresses = await nursery.start(partial(serve_app, app, shutdown=stopping.requested))
                 if sys.stdout.isatty():
-                    print(banner(blueprint, http, websocket), flush=True)
-
-            await app.serve(shutdown=stopping.requested, ready=ready)
+                    print(banner(blueprint, addresses), flush=True)
     return stopping.exit_code
 
 
-def banner(blueprint: "Blueprint", http: "Address", websocket: "Address") -> str:
+def banner(blueprint: "Blueprint", addresses: "Addresses") -> str:
     """Return what a person sees when the server is ready: where it is, and a first call to paste."""
+    http, websocket = addresses.http, addresses.websocket
     call = '{"jsonrpc":"2.0","method":"hub.info","id":1}'
     names = ", ".join(plugin.name for plugin in blueprint.plugins.loaded)
     return "\n".join(
