@@ -188,7 +188,7 @@ async def serve_app(
     async with trio.open_nursery() as nursery:
         http = await nursery.start(partial(serve_http, app.dispatch, server, pages=pages, log=log, shutdown=shutdown))
         websocket = await nursery.start(partial(serve_websocket, app.dispatch, server, log=log, shutdown=shutdown))
-        log.info("ready", http=http.url("http", "/mcp"), websocket=websocket.url("ws", "/ws"))
+        log.info("listening", http=http.url("http", "/mcp"), websocket=websocket.url("ws", "/ws"))
         task_status.started(Addresses(http=http, websocket=websocket))
         await shutdown.wait()
         app.gateway.close()

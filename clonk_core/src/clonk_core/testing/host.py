@@ -82,6 +82,7 @@ def blueprint(
     data_dir.mkdir(parents=True, exist_ok=True)
     document = {"version": "1", **(settings or {})}
     document["storage"] = {"data_dir": str(data_dir), **document.get("storage", {})}
+    document["server"] = {"http_port": 0, "websocket_port": 0, **document.get("server", {})}
     path = data_dir.parent / f"{data_dir.name}.clonk.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     wanted = {"core", *packages}

@@ -1,0 +1,55 @@
+"""A host's transports on free ports and pipes, and a client for each."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from clonk_core.app import Addresses, serve_app
+from clonk_core.testing.host import TestHost
+
+if TYPE_CHECKING:
+    from clonk_core.client.base import Client
+
+
+@asynccontextmanager
+async def served(host: TestHost) -> AsyncIterator[Addresses]:
+    """Open both ports of a host, and close them in order.
+
+    Args:
+        host: Opened with `server.http_port: 0` and `server.websocket_port: 0`, as `open_host` does by itself.
+    """
+    shutdown = trio.Event()
+    async with trio.open_nursery() as nursery:
+        addresses = await nursery.start(partial(serve_app, host.app, shutdown=shutdown))
+        try:
+            yield addresses
+        finally:
+            shutdown.set()
+
+
+@asynccontextmanager
+async def connected(host: TestHost, transport: str) -> AsyncIterator["Client"]:
+    """Give a client that reaches the host over a real socket or pipe.
+
+    Args:
+        host: The host.
+        transport: `http`, `websocket` or `stdio`.
+    """
+    if transport == "stdio":
+        async with _over_pipes(host) as client:
+            yield client
+        return
+    async with served(host) as addresses:
+        if transport == "http":
+            from clonk_core.client.http import HttpClient
+
+            async with HttpClient(addresses.http.url("http")) as over_http:
+                yield over_http
+        else:
+            from clonk_core.client.websocket import WebSocketClient
+
+            async with WebSocketClient(addresses.websocket.url("ws", "/ws")) as over_websocket:
+                yield over_websocket
