@@ -3,7 +3,6 @@
 import os
 import sys
 
-from clonk_core.app import draw
 from clonk_core.cli.exit_codes import OK, USAGE
 from clonk_core.cli.flags import NO_SETTINGS, ConfigFile, SettingFlags
 from clonk_core.cli.main import complain
@@ -17,6 +16,8 @@ def check(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTINGS) ->
     Args:
         config: The file; without it the usual places are searched.
     """
+    from clonk_core.app import draw
+
     loaded = draw(config, os.environ, settings.given()).loaded
     stopping = [notice for notice in loaded.notices if notice.stops != "nothing"]
     for notice in loaded.notices:
@@ -35,6 +36,7 @@ def show(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTINGS) -> 
     Args:
         config: The file; without it the usual places are searched.
     """
+    from clonk_core.app import draw
     from clonk_core.config.show import show as show_all
 
     loaded = draw(config, os.environ, settings.given()).loaded

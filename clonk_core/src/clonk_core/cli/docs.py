@@ -6,12 +6,7 @@ from pathlib import Path
 
 import trio
 
-from clonk_core.app import draw, open_app
 from clonk_core.cli.exit_codes import OK
-from clonk_core.cli.pages import cli_page, errors_page, hooks_page, methods_page
-from clonk_core.config.reference import reference
-from clonk_core.messages import LOCAL_CALLER
-from clonk_core.observe.logs import Logs
 
 
 def write(folder: Path, /) -> int:
@@ -29,6 +24,12 @@ def write(folder: Path, /) -> int:
 
 async def pages() -> Mapping[str, str]:
     """Return the text of each generated page by its file name, from what is installed here and nothing else."""
+    from clonk_core.app import draw, open_app
+    from clonk_core.cli.pages import cli_page, errors_page, hooks_page, methods_page
+    from clonk_core.config.reference import reference
+    from clonk_core.messages import LOCAL_CALLER
+    from clonk_core.observe.logs import Logs
+
     with tempfile.TemporaryDirectory(prefix="clonk-docs-") as folder:
         data_dir = Path(folder) / "data"
         config = Path(folder) / "clonk.yaml"

@@ -1,5 +1,7 @@
 """The program's commands: the core's, imported when they are used, and those that plugins bring."""
 
+import importlib
+
 from cyclopts import App, CycloptsError
 
 from clonk_core.cli.commands import CORE_COMMANDS, HIDDEN_COMMANDS, INTRODUCTION, plugin_commands
@@ -42,7 +44,9 @@ def build(*, plugins: bool) -> App:
         if group not in groups:
             groups[group] = App(name=group, help=command.group_text, help_format="markdown", show=not command.hidden)
             program.command(groups[group])
-        groups[group].command(command.path, name=last)
+        # Imported now: a group's list shows what each does. These modules import the host only when they run.
+        module, _, function = command.path.partition(":")
+        groups[group].command(getattr(importlib.import_module(module), function), name=last)
     if plugins:
         for brought in plugin_commands():
             program.command(brought.function, name=brought.name)
