@@ -5,6 +5,7 @@ import platform
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ CHECK_LIMIT_S: Final = 30.0
 """Longest time for one check; one that asks a program for its version takes a second."""
 
 _MARKS: Final = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
+_COUNTED: Final = {"failed": "failed", "warning": "to look at"}
 
 
 async def doctor(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTINGS) -> int:
@@ -34,14 +36,15 @@ async def doctor(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTI
     Args:
         config: The configuration file; without it the usual places are searched.
     """
-    failed = 0
+    counts: Counter[str] = Counter()
     async for name, result in _results(config, settings):
         print(f"{_MARKS[result.state]}  {name}: {result.message}", flush=True)
         if result.fix and result.state != "ok":
             print(f"         {result.fix}", flush=True)
-        failed += result.state == "failed"
-    print(f"{failed} of them failed" if failed else "everything is there", flush=True)
-    return FAILED if failed else OK
+        counts[result.state] += 1
+    told = [f"{counts[state]} {word}" for state, word in _COUNTED.items() if counts[state]]
+    print(", ".join(told) or "everything is there", flush=True)
+    return FAILED if counts["failed"] else OK
 
 
 async def _results(config: ConfigFile, flags: SettingFlags) -> AsyncIterator[tuple[str, CheckResult]]:

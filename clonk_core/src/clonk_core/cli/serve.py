@@ -26,7 +26,7 @@ async def serve(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTIN
         config: The configuration file; without it the usual places are searched.
     """
     # The host, its databases and its transports take most of a second to import; help must not wait for them.
-    from clonk_core.app import draw, open_app, serve_app, serve_app
+    from clonk_core.app import draw, open_app, serve_app
 
     async with watched_signals() as stopping:
         blueprint = draw(config, os.environ, settings.given())
@@ -43,7 +43,6 @@ async def serve(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTIN
 
 def banner(blueprint: "Blueprint", addresses: "Addresses") -> str:
     """Return what a person sees when the server is ready: where it is, and a first call to paste."""
-    http, websocket = addresses.http, addresses.websocket
     http, websocket = addresses.http, addresses.websocket
     call = '{"jsonrpc":"2.0","method":"hub.info","id":1}'
     names = ", ".join(plugin.name for plugin in blueprint.plugins.loaded)
