@@ -207,7 +207,7 @@ class WorkspacesSettings:
 
     Attributes:
         roots: Folders below which sessions and repositories may live, symbolic links resolved. The data directory's own
-            `workspaces/` is always one.
+            `workspaces/` is always one, and `/workspace` when none is named.
         mappings: Folders with their remotes, for gitsync. A later version.
         auto_discover: Look for repositories below the roots. A later version.
         allowed_orgs: Organizations whose repositories are taken by `auto_discover`. A later version.
