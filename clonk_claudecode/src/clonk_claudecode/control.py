@@ -5,7 +5,7 @@ from typing import Any, Final
 import trio
 
 from clonk_claudecode.errors import ProcessBroken
-from clonk_claudecode.frames import Frame, control_answer, control_refusal, control_request
+from clonk_claudecode.frames import Frame, control_answer, control_refusal, control_request, member
 from clonk_claudecode.permissions import Decide, Deny, PermissionQuestion, answer_of
 from clonk_core.plugin import Log
 
@@ -66,7 +66,7 @@ class Control:
 
     def take_answer(self, frame: Frame) -> None:
         """Hand a `control_response` to whoever waits for it."""
-        response = frame.get("response") or {}
+        response = member(frame, "response")
         request_id = str(response.get("request_id"))
         if request_id in self._waiting:
             self._answers[request_id] = response
@@ -75,14 +75,14 @@ class Control:
     async def serve(self, frame: Frame) -> None:
         """Answer a `control_request` of the binary's. Run it as a task of its own: the answer may take long."""
         request_id = str(frame.get("request_id"))
-        request = frame.get("request") or {}
+        request = member(frame, "request")
         if request.get("subtype") != "can_use_tool":
             self.write(control_refusal(request_id, f"{request.get('subtype')} is not served here"))
             return
         question = PermissionQuestion(
             session_id=self._session_id,
             tool=str(request.get("tool_name", "")),
-            input=request.get("input") or {},
+            input=member(request, "input"),
             tool_use_id=request.get("tool_use_id"),
             request=request,
         )

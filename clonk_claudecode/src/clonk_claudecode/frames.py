@@ -78,6 +78,12 @@ def parse_frame(line: bytes) -> Frame:
     return frame
 
 
+def member(frame: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return an object within a frame; an empty one where there is none, or something else."""
+    value = frame.get(name)
+    return value if isinstance(value, dict) else {}
+
+
 class FrameParser:
     """Parses the lines of one process and tolerates some garbage."""
 

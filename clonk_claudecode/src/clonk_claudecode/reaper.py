@@ -121,13 +121,13 @@ class Reaper:
         self._helper = helper
         if helper.stdout is None:
             raise AssertionError("a helper with a pipe")
+        for group, started in list(self._groups.items()):
+            await self._tell(f"add {group} {started}\n")
         with trio.move_on_after(READY_S) as waiting:
             ready = await helper.stdout.receive_some(64)
         if waiting.cancelled_caught or not ready:
             self._log.error("the reaper's helper does not start; a kill -9 of the hub would leave processes")
         await helper.stdout.aclose()
-        for group, started in list(self._groups.items()):
-            await self._tell(f"add {group} {started}\n")
         return helper
 
     async def _end_helper(self) -> None:
@@ -156,11 +156,8 @@ def end_leftovers(run_dir: Path) -> int:
     """
     ended = 0
     for hub_dir in sorted(path for path in run_dir.iterdir() if path.is_dir()):
-        try:
-            pid, started, boot = (*(hub_dir / "hub").read_text(encoding="ascii").split(" "), "", "")[:3]
-        except OSError:
-            pid, started, boot = "0", "0", ""
-        same_boot = boot.strip() == process_table.boot_id()
+        pid, started, boot = (*_read(hub_dir / "hub").split(), "", "", "")[:3]
+        same_boot = boot == process_table.boot_id()
         if same_boot and _is_running(pid, started):
             continue  # another hub shares the folder
         if same_boot:
@@ -171,14 +168,18 @@ def end_leftovers(run_dir: Path) -> int:
 
 
 def _end_group(record: Path) -> int:
-    try:
-        started = record.read_text(encoding="ascii").strip()
-    except OSError:
-        return 0
-    if not _is_running(record.name, started):
+    if not _is_running(record.name, _read(record).strip()):
         return 0
     process_table.signal_group(int(record.name), signal.SIGKILL)
     return 1
+
+
+def _read(record: Path) -> str:
+    """Return what a record holds; nothing when it cannot be read."""
+    try:
+        return record.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
 
 
 def _is_running(pid: str, started: str) -> bool:

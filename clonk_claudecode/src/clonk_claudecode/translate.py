@@ -16,7 +16,7 @@ from clonk_claudecode.events import (
     TurnItem,
     Usage,
 )
-from clonk_claudecode.frames import Frame
+from clonk_claudecode.frames import Frame, member
 
 _TOOL_USES = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 _TOKEN_FIELDS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
@@ -56,15 +56,15 @@ class Translator:
         return TokenCount(**{name: sum(used.get(name, 0) for used in self._tokens.values()) for name in _TOKEN_FIELDS})
 
     def _streamed(self, frame: Frame) -> list[TurnItem]:
-        event = frame.get("event")
         # A subagent's stream is its own affair; its tools are seen in whole frames.
-        if not isinstance(event, dict) or frame.get("parent_tool_use_id") is not None:
+        if frame.get("parent_tool_use_id") is not None:
             return []
+        event = member(frame, "event")
         kind = event.get("type")
         if kind == "content_block_delta":
-            return self._delta(event.get("delta") or {})
+            return self._delta(member(event, "delta"))
         if kind == "message_start":
-            message = event.get("message") or {}
+            message = member(event, "message")
             items = self._take_back()
             self._streaming_id = str(message.get("id", ""))
             self._tokens[self._streaming_id] = _token_numbers(message.get("usage"))
@@ -92,7 +92,7 @@ class Translator:
         return [] if shown is None else [Restart(message_id=shown)]
 
     def _assistant(self, frame: Frame) -> list[TurnItem]:
-        message = frame.get("message") or {}
+        message = member(frame, "message")
         message_id = str(message.get("id", ""))
         parent = frame.get("parent_tool_use_id")
         blocks = _blocks(message.get("content"))
@@ -117,7 +117,7 @@ class Translator:
         return [_usage(message_id, used)]
 
     def _user(self, frame: Frame) -> list[TurnItem]:
-        blocks = _blocks((frame.get("message") or {}).get("content"))
+        blocks = _blocks(member(frame, "message").get("content"))
         parent = frame.get("parent_tool_use_id")
         is_notice = not any(str(block.get("type", "")).endswith("tool_result") for block in blocks)
         return [self._entry(frame, "user", blocks, notice=is_notice), *self._tools(blocks, parent)]
@@ -144,7 +144,7 @@ class Translator:
             if kind in _TOOL_USES:
                 use = ToolUse(
                     tool=str(block.get("name", "")),
-                    input=block.get("input") or {},
+                    input=member(block, "input"),
                     tool_use_id=str(block.get("id", "")),
                     parent_tool_use_id=parent,
                 )
@@ -190,8 +190,9 @@ def _usage(message_id: str, used: Mapping[str, int]) -> Usage:
 def _retrying(frame: Frame) -> Retrying:
     status = frame.get("error_status")
     delay_ms = frame.get("retry_delay_ms")
+    attempt = frame.get("attempt")
     return Retrying(
-        attempt=int(frame.get("attempt") or 1),
+        attempt=attempt if isinstance(attempt, int) else 1,
         status=status if isinstance(status, int) else None,
         delay_s=round(float(delay_ms) / 1000, 3) if isinstance(delay_ms, int | float) else 0.0,
     )
