@@ -48,7 +48,7 @@ class Server:
         self.log: deque[str] = deque(maxlen=LOG_TAIL)
         self._process = process
         self._folder = folder
-        self._listening = trio.Event()
+        self._ready = trio.Event()
         self._log_ended = trio.Event()
 
     async def stop(self) -> int:
@@ -84,7 +84,7 @@ class Server:
         return found
 
     async def _wait_ready(self) -> None:
-        """Wait until it listens.
+        """Wait until it is ready.
 
         Raises:
             DemoFailed: It ends before, or takes too long.
@@ -97,9 +97,9 @@ class Server:
                     nursery.cancel_scope.cancel()
 
                 nursery.start_soon(watch)
-                await self._listening.wait()
+                await self._ready.wait()
                 nursery.cancel_scope.cancel()
-        if self._listening.is_set():
+        if self._ready.is_set():
             return
         code = self._process.poll()
         ended = f"the server ended with exit code {code}"
@@ -126,14 +126,15 @@ class Server:
             record = json.loads(line)
         except ValueError:
             return
-        if isinstance(record, dict) and record.get("event") == "listening":
-            self.http_url, self.websocket_url = record["http"], record["websocket"]
-            self._listening.set()
+        if isinstance(record, dict) and record.get("event") == "ready":
+            self.http_url = record["http"].removesuffix("/mcp")
+            self.websocket_url = record["websocket"]
+            self._ready.set()
 
 
 @asynccontextmanager
 async def run_server(folder: Path, config: Path, environment: Mapping[str, str]) -> AsyncIterator[Server]:
-    """Start `clonk serve`, wait until it listens, and see to it that it has ended afterwards.
+    """Start `clonk serve`, wait until it is ready, and see to it that it has ended afterwards.
 
     Raises:
         DemoFailed: It does not start. Any such error of the block gets the end of the log.
