@@ -10,7 +10,7 @@ from typing import Any, Final
 import trio
 
 from clonk_core.config.settings import Settings
-from clonk_core.errors import ActivationError, ClonkError, DeadlineExceeded, Internal, PluginError
+from clonk_core.errors import ActivationError, ClonkError, DeadlineExceeded, Internal, InvalidParams, PluginError
 from clonk_core.host.discovery import Plugin, Plugins, describe
 from clonk_core.host.events import EventBus
 from clonk_core.host.invoke import Invoker
@@ -118,7 +118,12 @@ class Realm:
         self, method: Method, params: JsonValue, caller: Caller, call_id: str, *, deadline_s: float | None = None
     ) -> Reply | Following:
         """Decode the arguments, call the method and encode its answer."""
-        return await self.invoker.invoke(method, params, caller, call_id, deadline_s=deadline_s)
+        try:
+            return await self.invoker.invoke(method, params, caller, call_id, deadline_s=deadline_s)
+        except InvalidParams as error:
+            if type(error) is InvalidParams and error.method is None:  # an activation's own; it need not know its name
+                raise error.named(method.name) from error
+            raise
 
     # Opening.
 
