@@ -20,7 +20,7 @@ from clonk_core.runs.run import DurableRun, KeptRun, ReaderBoundRun, RunStart
 from clonk_core.runs.stored_log import StoredLog
 
 _LAST_WORDS_S: Final = 2.0
-"""Time for the last events to be stored after everything was cancelled, in seconds, when the book is closed."""
+"""Time for the last events to be stored after everything was cancelled, in seconds."""
 
 
 def utc_now() -> datetime:
@@ -64,7 +64,7 @@ class RunBook:
     @property
     def running(self) -> tuple[Run, ...]:
         """The runs that have not ended, oldest first."""
-        return tuple(self._running.values())
+        return tuple(run for run in self._running.values() if run.state == "running")
 
     async def start(
         self,
@@ -150,15 +150,17 @@ class RunBook:
         return run
 
     async def _look_up(self, subscription: str) -> Run | None:
-        # Twice: a run may begin or end between the look at the database and the look at those that run.
+        record: RunRecord | None = None
+        # Twice: a run may end between the look at those that run and the look at the database.
         for _ in range(2):
-            if (running := self._running.get(subscription)) is not None:
+            running = self._running.get(subscription)
+            if running is not None and running.state == "running":
                 return running
             record = await self._journal.find(subscription)
-            if record is None:
-                return self._running.get(subscription)
-            if record.state == "done":
+            if record is not None and record.state == "done":
                 return KeptRun(record, self._journal, self._pins)
+        if record is None:
+            return None
         raise Unavailable("the run was cut off and could not be ended yet; come back later", subscription=subscription)
 
     async def list(self, caller: Caller, *, limit: int = 100, before: str | None = None) -> list[RunSummary]:
@@ -172,6 +174,8 @@ class RunBook:
         records = await self._journal.runs_of(caller, limit=limit, before=before)
         found = {record.id: _summary(record) for record in records}
         for run in self._running.values():
+            if run.state == "done":
+                continue
             if (run.caller.tenant, run.caller.id) == (caller.tenant, caller.id) and (before is None or run.id < before):
                 found[run.id] = run.summary()
         return [found[run_id] for run_id in sorted(found, reverse=True)[:limit]]
@@ -181,7 +185,8 @@ class RunBook:
 
         Args:
             reason: What their activations are told.
-            within_s: Those that have not ended by then are cancelled, in seconds; never longer than the grace period.
+            within_s: Those that have not ended by then are cancelled, in seconds. It takes up to two seconds more for
+                their last events to be stored; what cannot be stored then is ended at the next start.
         """
         self._closing = True
         with trio.move_on_after(within_s):
@@ -190,6 +195,8 @@ class RunBook:
             await self._wait_all_ended()
         for run in tuple(self._running.values()):
             run.cancel(reason)
+        with trio.move_on_after(_LAST_WORDS_S):
+            await self._wait_all_ended()
 
     async def _wait_all_ended(self) -> None:
         for run in tuple(self._running.values()):
@@ -240,8 +247,6 @@ class RunBook:
     async def close(self) -> None:
         """Stop every run in order, then end what is left of them."""
         await self.stop_all("shutdown", within_s=self._limits.stop_grace_s)
-        with trio.move_on_after(_LAST_WORDS_S):
-            await self._wait_all_ended()
         for run in tuple(self._running.values()):
             run.life.cancel()
 

@@ -39,6 +39,9 @@ class PassingLog:
         """Take the next event, waiting while the buffer is full. Dropped when the reader has gone."""
         while not self._abandoned and (len(self._events) >= _BUFFER_EVENTS or self._bytes >= _BUFFER_BYTES):
             await self._room.park()
+        if self._abandoned:
+            # An activation that never waits must not keep everybody else from running.
+            await trio.lowlevel.checkpoint()
         if self.outcome is None:
             self._take(payload)
 

@@ -133,4 +133,4 @@ class Producer:
 
     async def report(self, done: float, total: float | None, message: str | None) -> None:
         """Put a progress event into the run."""
-        await self._append(progress_payload(done, total, message))
+        await self._append(one_line(progress_payload(done, total, message)))

@@ -61,6 +61,9 @@ class StoredLog:
             await self._room.park()
         if self.failure is None and self._ending is None:
             self._take(payload)
+        else:
+            # An activation that never waits must not keep everybody else from running.
+            await trio.lowlevel.checkpoint()
 
     def end(self, ending: Ending) -> None:
         """Take the last event; the log is done when it is stored."""
