@@ -81,6 +81,13 @@ class Dice(Activation):
         yield Roll(value=1)
         await trio.sleep_forever()
 
+    @method(scope="read", durable=True)
+    async def stubborn(self, call: Call) -> AsyncIterator[Roll]:
+        """Say that it will stop, and do not."""
+        call.on_stop(lambda reason: None)
+        yield Roll(value=1)
+        await trio.sleep_forever()
+
 async def shake(times: int = 1) -> int:
     """Shake the cup.
 

@@ -4,8 +4,10 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,28 @@ def test_a_run_under_way_is_ended_in_order(place: Any, served: Any) -> None:
     out, _ = reader.communicate(timeout=60)
     assert reader.returncode == 1
     assert json.loads(out.splitlines()[-1])["result"]["type"] == "done"
+
+
+def test_a_second_signal_ends_it_at_once(served: Any) -> None:
+    call = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "dice.stubborn"}).encode()
+    request = urllib.request.Request(served.url + "/mcp", data=call, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        while b'"seq":1' not in answer.readline():
+            pass
+        served.process.send_signal(signal.SIGTERM)
+        # Until the listening sockets are closed the first signal may not have been seen, and two are one.
+        while _accepts(served.url):
+            pass
+        assert served.stop(signal.SIGTERM) == 128 + signal.SIGTERM
+
+
+def _accepts(url: str) -> bool:
+    host, port = url.removeprefix("http://").split(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=60).close()
+    except ConnectionError:
+        return False
+    return True
 
 
 def test_a_second_server_on_the_same_data_is_refused_with_one_sentence(served: Any, clonk: Clonk) -> None:
