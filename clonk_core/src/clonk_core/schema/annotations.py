@@ -191,7 +191,7 @@ class TypeInspector:
             raise SchemaError(place, f"{found.__name__} is generic; write a class for each use")
         name = self._free_name(found)
         self._names[found] = name
-        prose = read_docstring(vars(found).get("__doc__"))
+        prose = read_docstring(vars(found).get("__doc__"), found.__name__)
         # Known before its members are, for those that hold it again; the tag alone is needed so early.
         self.definitions[name] = ObjectType(name=name, description=prose.prose, members=())
         hints = resolved_hints(found, found.__name__)

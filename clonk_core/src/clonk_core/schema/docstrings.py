@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import attrs
 import docstring_parser
 
+from clonk_core.errors import SchemaError
+
 
 @attrs.frozen(kw_only=True)
 class Docstring:
@@ -22,11 +24,18 @@ class Docstring:
     members: Mapping[str, str] = attrs.field(factory=dict)
 
 
-def read_docstring(text: str | None) -> Docstring:
-    """Read a docstring; an empty `Docstring` for none."""
+def read_docstring(text: str | None, place: str) -> Docstring:
+    """Read a docstring; an empty `Docstring` for none.
+
+    Raises:
+        SchemaError: A section of it cannot be read.
+    """
     if not text or not text.strip():
         return Docstring()
-    parsed = docstring_parser.parse(inspect.cleandoc(text), style=docstring_parser.DocstringStyle.GOOGLE)
+    try:
+        parsed = docstring_parser.parse(inspect.cleandoc(text), style=docstring_parser.DocstringStyle.GOOGLE)
+    except docstring_parser.ParseError as error:
+        raise SchemaError(place, f"the docstring cannot be read: {error}") from error
     gap = "\n\n" if parsed.blank_after_short_description else "\n"
     prose = gap.join(part for part in (parsed.short_description, parsed.long_description) if part).strip()
     members: dict[str, str] = {}

@@ -177,7 +177,7 @@ def _namespaces(activation: Activation, package: str | None, parent: str = "") -
         name=name,
         version=version,
         package=package,
-        description=read_docstring(vars(type(activation)).get("__doc__")).prose,
+        description=read_docstring(vars(type(activation)).get("__doc__"), kind).prose,
         methods=methods,
         hash=namespace_hash(name, version, {method.name: method.hash for method in methods}),
     )

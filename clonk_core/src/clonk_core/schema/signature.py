@@ -79,7 +79,7 @@ def inspect_method(
     hints = resolved_hints(function, place)
     if "return" not in hints:
         raise SchemaError(place, "the return annotation is missing; write `-> None` when there is no result")
-    prose = read_docstring(inspect.getdoc(function))
+    prose = read_docstring(inspect.getdoc(function), place)
     if not prose.summary:
         raise SchemaError(place, "the docstring is missing: its first paragraph is what users see")
     inspector = TypeInspector()
@@ -169,7 +169,7 @@ def _result(annotation: Any, inspector: TypeInspector, place: str, *, generates:
         return Following, AnyValue()
     if not iterates:
         return annotation, inspector.describe(annotation, place)
-    if origin is AsyncGenerator and len(arguments) == 2 and arguments[1] is not type(None):
+    if origin is AsyncGenerator and len(arguments) == 2 and arguments[1] not in (None, type(None)):
         raise SchemaError(place, "nothing can be sent into a stream; write `AsyncIterator[T]`")
     return arguments[0], _events(arguments[0], inspector, place)
 
