@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import trio
 
 from clonk_claudecode.testing.scripted_model import scripted_model
-from clonk_core.testing.server_process import server_process
+from clonk_core.testing.server_process import ServerProcess, server_process
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "tutorial" / "your-first-session.md"]
@@ -29,12 +30,12 @@ def commands(page: Path) -> list[str]:
 
 
 @pytest.fixture
-async def url(tmp_path: Path) -> AsyncIterator[str]:
-    """Where a running `clonk serve` is whose model is a scripted one."""
+async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    """A running `clonk serve` whose model is a scripted one."""
     async with scripted_model([ANSWER]) as model:
         settings = {"claudecode": {"env": {"ANTHROPIC_BASE_URL": model.base_url}, "api_key": "worthless"}}
-        async with server_process(tmp_path / "server", settings=settings) as server:
-            yield server.http_url
+        async with server_process(tmp_path / "server", settings=settings) as running:
+            yield running
 
 
 async def curl(command: str) -> str:
@@ -49,8 +50,8 @@ def streamed(text: str) -> list[Any]:
 
 @needs_curl
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-async def test_the_curl_commands_create_a_session_and_chat_with_it(page: Path, url: str) -> None:
-    create, chat = (command.replace("http://127.0.0.1:4445", url) for command in commands(page))
+async def test_the_curl_commands_create_a_session_and_chat_with_it(page: Path, server: ServerProcess) -> None:
+    create, chat = (command.replace("http://127.0.0.1:4445", server.http_url) for command in commands(page))
     created = json.loads(await curl(create))
     assert created["id"] == 1
     assert {"name", "id", "created_at", "working_dir", "model"} <= set(created["result"])
@@ -64,8 +65,19 @@ async def test_the_curl_commands_create_a_session_and_chat_with_it(page: Path, u
     assert ANSWER in [one["content"] for one in results if one["type"] == "assistant_message"]
     assert (results[-1]["type"], results[-1]["outcome"]) == ("done", "complete")
 
-    resumed = streamed(await curl(f"curl -sN {url}/mcp -H 'Last-Event-ID: {answer['result']}/1'"))
+    resumed = streamed(await curl(f"curl -sN {server.http_url}/mcp -H 'Last-Event-ID: {answer['result']}/1'"))
     assert [one["params"]["seq"] for one in resumed if "params" in one] == list(range(2, len(events) + 1))
+
+
+@needs_curl
+async def test_the_tutorial_s_python_program_prints_the_answer(server: ServerProcess, tmp_path: Path) -> None:
+    page = PAGES[1]
+    await curl(commands(page)[0].replace("http://127.0.0.1:4445", server.http_url))
+    (program,) = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    program = program.replace("ws://127.0.0.1:4444/ws", server.websocket_url)
+    assert server.websocket_url in program
+    done = await trio.run_process([sys.executable, "-c", program], capture_stdout=True, stdin=subprocess.DEVNULL)
+    assert done.stdout.decode() == ANSWER
 
 
 def test_the_pages_show_both_commands() -> None:
