@@ -13,6 +13,7 @@ from clonk_claudecode.engine import Engine, open_engine
 from clonk_claudecode.errors import BinaryMissing
 from clonk_claudecode.events import TextDelta, TurnItem
 from clonk_claudecode.outcome import TurnResult
+from clonk_claudecode.process_table import marked
 from clonk_claudecode.spec import Credential, EngineSettings, SessionSpec
 from clonk_claudecode.testing.scripted_model import ScriptedModel, scripted_model
 
@@ -73,6 +74,25 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
+
+
+@pytest.fixture
+def own_processes(tmp_path: Path) -> Callable[[], list[str]]:
+    """Command lines of what this test's engines have started, at the moment of the call."""
+
+    def find() -> list[str]:
+        lines = []
+        for pid in marked(""):
+            try:
+                environ = Path(f"/proc/{pid}/environ").read_bytes()
+                line = Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if f"CLAUDE_CONFIG_DIR={tmp_path}/".encode() in environ:
+                lines.append(line.replace(b"\0", b" ").decode())
+        return lines
+
+    return find
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import trio
 from clonk_claudecode.engine import Engine, open_engine
 from clonk_claudecode.errors import BinaryMissing, CapacityReached, EngineStopped, ProcessDied, SessionBusy
 from clonk_claudecode.events import AssistantMessage, TextDelta, ToolResult, ToolUse, TranscriptEntry, Usage
-from clonk_claudecode.process_table import marked
 from clonk_claudecode.spec import EngineSettings, SessionSpec
 from clonk_claudecode.testing.script import Reply, Rule, Text, Wait
 from clonk_claudecode.testing.script import ToolUse as CallTool
@@ -378,7 +377,7 @@ async def test_a_missing_binary_refuses_prompts_and_can_be_installed_later(
 
 
 async def test_two_engines_do_not_notice_each_other(
-    settings: EngineSettings, diary: Any, new_spec: NewSpec, tmp_path: Path
+    settings: EngineSettings, diary: Any, new_spec: NewSpec, tmp_path: Path, own_processes: Callable[[], list[str]]
 ) -> None:
     other = attrs.evolve(settings, config_dir=tmp_path / "other")
     async with open_engine(settings, log=diary) as one, open_engine(other, log=diary) as two:
@@ -390,4 +389,4 @@ async def test_two_engines_do_not_notice_each_other(
         pid = two.pid(second.session_id)
         await one.park(first.session_id)
         assert running(pid or 0)
-    assert marked("") == []
+    assert own_processes() == []

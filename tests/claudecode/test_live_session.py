@@ -25,7 +25,6 @@ from clonk_claudecode.events import (
     TranscriptEntry,
 )
 from clonk_claudecode.permissions import Allow, Decision, Deny, PermissionQuestion
-from clonk_claudecode.process_table import marked
 from clonk_claudecode.spec import EngineSettings, SessionSpec
 from clonk_claudecode.testing.script import (
     Attempts,
@@ -47,19 +46,17 @@ from clonk_claudecode.turn import MAX_WAITING_ITEMS, Turn
 Say = Callable[..., Awaitable[Any]]
 NewSpec = Callable[..., SessionSpec]
 Fake = Callable[[str], Path]
+Running = Callable[[], list[str]]
 
 
-def descendants_running(word: str) -> list[str]:
-    """The command lines of our processes that hold a word."""
-    found = []
-    for pid in marked(""):
-        try:
-            line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if word in line and "claude" not in line:
-            found.append(line)
-    return found
+@pytest.fixture
+def sleeping(own_processes: Callable[[], list[str]]) -> Callable[[], list[str]]:
+    """The `sleep 471x` that a tool has started and that still run."""
+
+    def find() -> list[str]:
+        return [line for line in own_processes() if line.startswith("sleep 471")]
+
+    return find
 
 
 def begin(engine: Engine, spec: SessionSpec, prompt: str, **options: Any) -> Any:
@@ -122,33 +119,33 @@ async def test_interrupts_at_any_moment_leave_a_session_that_answers(
 
 
 async def test_an_interrupted_tool_leaves_no_process(
-    engine: Engine, model: ScriptedModel, spec: SessionSpec, chat: Say
+    engine: Engine, model: ScriptedModel, spec: SessionSpec, chat: Say, sleeping: Running
 ) -> None:
     model.add(Rule("sleep", [CallTool("Bash", {"command": "(sleep 4711 & sleep 4712)"}), "never"]))
     async with begin(engine, spec, "sleep") as turn:
         await until(turn, ToolUse)
         with trio.fail_after(10):
-            while len(descendants_running("sleep 471")) < 2:  # noqa: ASYNC110 - a process of a process tells nobody
+            while len(sleeping()) < 2:
                 await trio.sleep(0.02)
         turn.request_stop("cancelled")
         results = [item async for item in turn if isinstance(item, ToolResult)]
     assert turn.result.outcome == "cancelled"
     assert results[0].is_error
     with trio.fail_after(5):
-        while descendants_running("sleep 471"):  # noqa: ASYNC110
+        while sleeping():
             await trio.sleep(0.02)
     assert (await chat(spec, "next")).streamed == "You said: next"
 
 
 async def test_what_a_tool_left_in_the_background_is_gone_after_the_close(
-    engine: Engine, model: ScriptedModel, spec: SessionSpec, chat: Say
+    engine: Engine, model: ScriptedModel, spec: SessionSpec, chat: Say, sleeping: Running
 ) -> None:
     command = "nohup sleep 4713 >/dev/null 2>&1 & (setsid sleep 4714 >/dev/null 2>&1 &) ; sleep 0.1"
     model.add(Rule("leave", [CallTool("Bash", {"command": command}), "left"]))
     await chat(spec, "leave")
-    assert len(descendants_running("sleep 471")) == 2
+    assert len(sleeping()) == 2
     await engine.park(spec.session_id)
-    assert descendants_running("sleep 471") == []
+    assert sleeping() == []
 
 
 async def test_a_deadline_ends_a_turn_as_limited(
@@ -287,10 +284,10 @@ async def test_what_claude_says_between_turns_is_shown_by_the_next_turn(
     model.add(Rule("start", [command, "started", "it is ready"]))
     said = await chat(spec, "start")
     assert said.result.text == "started"
-    live = engine._slots[spec.session_id].live
+    live = engine._slots.get(spec.session_id).live
     assert live is not None
     with trio.fail_after(20):
-        while not any(isinstance(item, AssistantMessage) for item in live.kept):  # noqa: ASYNC110 - nobody waits for it
+        while not any(isinstance(item, AssistantMessage) for item in live.kept):
             await trio.sleep(0.02)
     said = await chat(spec, "next")
     assert [item.content for item in said.only(AssistantMessage)] == ["it is ready", "You said: next"]
@@ -305,9 +302,9 @@ async def test_a_prompt_waits_for_what_claude_does_by_itself(
     model.add(Rule("start", [command, "started", Reply([Text("by "), Wait("gate"), Text("myself")])]))
     await chat(spec, "start")
     await model.wait_reached("gate")
-    live = engine._slots[spec.session_id].live
+    live = engine._slots.get(spec.session_id).live
     assert live is not None
-    while not live.is_at_work:  # noqa: ASYNC110 - what nobody asked for is told to nobody
+    while not live.is_at_work:
         await trio.sleep(0.01)
     async with begin(engine, spec, "next") as turn:
         model.release("gate")
@@ -526,7 +523,7 @@ async def test_a_binary_that_ignores_interrupts_and_signals_is_killed(
 
 
 async def test_a_binary_that_dies_while_a_child_holds_its_output_is_noticed(
-    settings: EngineSettings, diary: Any, spec: SessionSpec, fake: Fake
+    settings: EngineSettings, diary: Any, spec: SessionSpec, fake: Fake, own_processes: Running
 ) -> None:
     body = """
         initialize(); read()
@@ -538,7 +535,7 @@ async def test_a_binary_that_dies_while_a_child_holds_its_output_is_noticed(
         _, result = await say_to(fake(body), settings, diary, spec)
     assert isinstance(result.error, ProcessDied)
     assert result.error.data["exit_code"] == 7
-    assert marked("") == []
+    assert own_processes() == []
 
 
 async def test_a_binary_that_does_not_read_can_still_be_interrupted(

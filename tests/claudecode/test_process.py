@@ -112,7 +112,7 @@ async def test_all_that_it_has_started_ends_with_it(shell: Make) -> None:
     running = await start_process(shell(script))
     assert await running.read_lines() == [b"ready"]
     with trio.fail_after(5):
-        while len(marked(MARK)) < 5:  # noqa: ASYNC110
+        while len(marked(MARK)) < 5:
             await trio.sleep(0.01)
     began = trio.current_time()
     await running.close()

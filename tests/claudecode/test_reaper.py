@@ -66,7 +66,7 @@ async def a_hub(run_dir: Path) -> AsyncIterator[tuple[trio.Process, int, int, in
 async def gone(pid: int, started: str | None) -> None:
     """Wait until a process has ended; it is somebody else's child, so nobody is told."""
     with trio.fail_after(10):
-        while started is not None and is_running(pid, started):  # noqa: ASYNC110
+        while started is not None and is_running(pid, started):
             await trio.sleep(0.01)
 
 
@@ -167,7 +167,7 @@ async def test_a_helper_that_dies_is_replaced_and_told_everything(tmp_path: Path
         first = reaper.helper_pid
         os.kill(first or 0, signal.SIGKILL)
         with trio.fail_after(10):
-            while reaper.helper_pid == first:  # noqa: ASYNC110
+            while reaper.helper_pid == first:
                 await trio.sleep(0.02)
         nursery.cancel_scope.cancel()
     await gone(sleeper.pid, started)

@@ -1,6 +1,5 @@
 """The engine: which sessions have a process, who may start a turn, and the orderly end of all of them."""
 
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal, TypeAlias
@@ -8,13 +7,13 @@ from typing import Literal, TypeAlias
 import trio
 
 from clonk_claudecode.binary import Binary, BinaryFinder
-from clonk_claudecode.errors import CapacityReached, EngineStopped, ProcessBroken, ProcessDied, SessionBusy
-from clonk_claudecode.events import TurnItem
+from clonk_claudecode.errors import EngineStopped, ProcessBroken, ProcessDied, SessionBusy
 from clonk_claudecode.launch import contradicts, has_transcript
-from clonk_claudecode.live_session import MAX_KEPT_ITEMS, LiveSession
+from clonk_claudecode.live_session import LiveSession
 from clonk_claudecode.outcome import TurnResult, stopped
 from clonk_claudecode.permissions import Decide, deny_all
 from clonk_claudecode.reaper import Reaper
+from clonk_claudecode.slots import Slot, Slots
 from clonk_claudecode.spec import EngineSettings, SessionSpec
 from clonk_claudecode.turn import Turn
 from clonk_core.plugin import Log, StopReason
@@ -24,27 +23,6 @@ SessionState: TypeAlias = Literal["parked", "idle", "busy"]
 
 SHUTDOWN_S = 12.0
 """Above the longest way down the ladder of a process: 1 + 2 + 5 s, and some for a busy machine."""
-
-
-class _Slot:
-    """What the engine knows of one session that has a process, a turn, or something kept."""
-
-    def __init__(self) -> None:
-        self.lock = trio.Lock()  # held while a process is started or replaced
-        self.live: LiveSession | None = None
-        self.turn: Turn | None = None
-        self.is_starting = False
-        self.kept: deque[TurnItem] = deque(maxlen=MAX_KEPT_ITEMS)  # outlives the process
-
-    @property
-    def has_place(self) -> bool:
-        """Whether it counts against `max_concurrent`."""
-        return self.live is not None or self.is_starting
-
-    @property
-    def may_be_parked(self) -> bool:
-        """Whether its process has nothing to do for a caller."""
-        return self.live is not None and self.live.is_usable and self.turn is None and not self.is_starting
 
 
 class Engine:
@@ -67,16 +45,14 @@ class Engine:
         self._decide = decide
         self._log = log
         self._finder = BinaryFinder(settings.binary_path)
-        self._slots: dict[str, _Slot] = {}
-        self._changed = trio.Event()
-        self._is_stopping = False
+        self._slots = Slots(settings.max_concurrent, settings.capacity_wait_s)
 
     # ── Asking ────────────────────────────────────────────────────────────────
 
     @property
     def live_count(self) -> int:
         """How many processes there are."""
-        return sum(slot.live is not None for slot in self._slots.values())
+        return sum(slot.live is not None for slot in self._slots.all())
 
     async def binary(self) -> Binary:
         """Return the binary that sessions are run with.
@@ -88,7 +64,7 @@ class Engine:
 
     def state(self, session_id: str) -> SessionState:
         """Tell what a session does; one that the engine does not know is parked."""
-        slot = self._slots.get(session_id)
+        slot = self._slots.find(session_id)
         if slot is not None and slot.turn is not None:
             return "busy"
         return "idle" if slot is not None and slot.live is not None and slot.live.is_usable else "parked"
@@ -96,16 +72,16 @@ class Engine:
     async def wait_state(self, session_id: str, state: SessionState) -> None:
         """Wait until a session does this."""
         while self.state(session_id) != state:
-            await self._changed.wait()
+            await self._slots.wait_changed()
 
     def running(self, session_id: str) -> Turn | None:
         """Return the session's turn, if it has one."""
-        slot = self._slots.get(session_id)
+        slot = self._slots.find(session_id)
         return None if slot is None else slot.turn
 
     def pid(self, session_id: str) -> int | None:
         """Return the process id of the session's binary, None when it is parked."""
-        slot = self._slots.get(session_id)
+        slot = self._slots.find(session_id)
         return None if slot is None or slot.live is None else slot.live.pid
 
     # ── Doing ─────────────────────────────────────────────────────────────────
@@ -145,7 +121,7 @@ class Engine:
                     await turn.wait_finished()
         finally:
             slot.turn = None
-            self._tidy(spec.session_id)
+            self._slots.tidy(spec.session_id)
 
     async def interrupt(self, session_id: str, reason: StopReason = "cancelled") -> bool:
         """Stop a session's turn and wait until it has ended. Return whether there was one."""
@@ -153,7 +129,7 @@ class Engine:
         if turn is None:
             return False
         turn.request_stop(reason)
-        self._notify()
+        self._slots.notify()
         await turn.wait_finished()
         return True
 
@@ -163,20 +139,20 @@ class Engine:
         Raises:
             BinaryMissing, BinaryTooOld, BinaryBroken, ProcessDied, ProcessBroken: It does not start.
         """
-        slot = self._slots.setdefault(spec.session_id, _Slot())
-        if self._is_stopping or (not slot.has_place and self._places_taken() >= self._settings.max_concurrent):
-            self._tidy(spec.session_id)
+        slot = self._slots.get(spec.session_id)
+        if self._slots.is_stopping or (self._slots.is_full and not slot.has_place):
+            self._slots.tidy(spec.session_id)
             return False
         try:
             await self._ensure_live(slot, spec)
         finally:
-            self._tidy(spec.session_id)
+            self._slots.tidy(spec.session_id)
         return True
 
     async def park(self, session_id: str) -> None:
         """Close a session's process, if it has one; a running turn is interrupted first."""
         await self.interrupt(session_id)
-        slot = self._slots.get(session_id)
+        slot = self._slots.find(session_id)
         if slot is None:
             return
         async with slot.lock:
@@ -184,13 +160,13 @@ class Engine:
                 slot.live.close()
                 await slot.live.closed.wait()
             slot.kept.clear()
-        self._tidy(session_id)
+        self._slots.tidy(session_id)
 
     async def shut_down(self) -> None:
         """Interrupt every turn, then close every process. Shielded and bounded; nothing can be started any more."""
-        self._is_stopping = True
-        self._notify()
-        slots = list(self._slots.values())
+        self._slots.is_stopping = True
+        self._slots.notify()
+        slots = self._slots.all()
         with trio.CancelScope(shield=True):
             with trio.move_on_after(self._settings.interrupt_timeout_s + 1):
                 for turn in [slot.turn for slot in slots if slot.turn is not None]:
@@ -207,18 +183,18 @@ class Engine:
 
     # ── Starting ──────────────────────────────────────────────────────────────
 
-    def _reserve(self, spec: SessionSpec, turn: Turn) -> _Slot:
+    def _reserve(self, spec: SessionSpec, turn: Turn) -> Slot:
         """Take the session for this turn, at once, so that of two callers one is told that it is busy."""
-        if self._is_stopping:
+        if self._slots.is_stopping:
             raise EngineStopped
-        slot = self._slots.setdefault(spec.session_id, _Slot())
+        slot = self._slots.get(spec.session_id)
         if slot.turn is not None:
             raise SessionBusy(spec.session_id, slot.turn.turn_id)
         slot.turn = turn
-        self._notify()
+        self._slots.notify()
         return slot
 
-    async def _begin(self, slot: _Slot, spec: SessionSpec, turn: Turn, prompt: str) -> None:
+    async def _begin(self, slot: Slot, spec: SessionSpec, turn: Turn, prompt: str) -> None:
         """Hand the prompt to a process; one that has died while it was idle is replaced."""
         try:
             while True:
@@ -235,7 +211,7 @@ class Engine:
                 # It never began; whoever waits in `interrupt` must not wait for ever.
                 turn.finish(TurnResult(outcome="failed", error=EngineStopped("the turn could not be started")))
 
-    async def _ensure_live(self, slot: _Slot, spec: SessionSpec) -> LiveSession:
+    async def _ensure_live(self, slot: Slot, spec: SessionSpec) -> LiveSession:
         async with slot.lock:
             live = slot.live
             if live is not None and live.is_usable and live.spec == spec:
@@ -244,14 +220,14 @@ class Engine:
                 live.close()
                 await live.closed.wait()
             binary = await self._finder.find()
-            await self._take_place(slot)
+            await self._slots.take_place(slot)
             try:
                 return await self._start(slot, spec, binary)
             finally:
                 slot.is_starting = False
-                self._notify()
+                self._slots.notify()
 
-    async def _start(self, slot: _Slot, spec: SessionSpec, binary: Binary) -> LiveSession:
+    async def _start(self, slot: Slot, spec: SessionSpec, binary: Binary) -> LiveSession:
         resume = has_transcript(self._settings.config_dir, spec.claude_session_id)
         for is_last_try in (False, True):
             live = slot.live = LiveSession(
@@ -269,33 +245,9 @@ class Engine:
             resume = not resume
         raise AssertionError("the last try returns or raises")
 
-    async def _take_place(self, slot: _Slot) -> None:
-        """Wait for a free place, parking the session that was idle longest."""
-        with trio.move_on_after(self._settings.capacity_wait_s):
-            while self._places_taken() >= self._settings.max_concurrent:
-                if self._is_stopping:
-                    raise EngineStopped
-                changed = self._changed
-                self._park_one()
-                await changed.wait()
-            if self._is_stopping:
-                raise EngineStopped
-            slot.is_starting = True
-            return
-        raise CapacityReached(self._settings.max_concurrent, self._settings.capacity_wait_s)
-
-    def _places_taken(self) -> int:
-        return sum(slot.has_place for slot in self._slots.values())
-
-    def _park_one(self) -> None:
-        """Close the process that was idle longest, rather one that does nothing by itself."""
-        idle = [slot.live for slot in self._slots.values() if slot.may_be_parked and slot.live is not None]
-        if idle:
-            min(idle, key=lambda live: (live.is_at_work, live.idle_since)).close()
-
     # ── Owning ────────────────────────────────────────────────────────────────
 
-    async def _own(self, slot: _Slot, live: LiveSession, binary: Binary, resume: bool) -> None:
+    async def _own(self, slot: Slot, live: LiveSession, binary: Binary, resume: bool) -> None:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._park_when_idle, slot, live)
@@ -303,28 +255,17 @@ class Engine:
                 nursery.cancel_scope.cancel()
         finally:
             slot.live = None if slot.live is live else slot.live
-            self._tidy(live.spec.session_id)
+            self._slots.tidy(live.spec.session_id)
         if isinstance(live.failure, ProcessDied | ProcessBroken):
             self._log.warning("a session's process ended", session=live.spec.session_id, reason=str(live.failure))
 
-    async def _park_when_idle(self, slot: _Slot, live: LiveSession) -> None:
+    async def _park_when_idle(self, slot: Slot, live: LiveSession) -> None:
         timeout_s = self._settings.session_timeout_s
         while True:
             await trio.sleep_until(max(live.idle_since, trio.current_time() - timeout_s / 2) + timeout_s)
             is_idle = slot.turn is None and not live.is_at_work
             if is_idle and trio.current_time() >= live.idle_since + timeout_s:
                 live.close()
-
-    def _tidy(self, session_id: str) -> None:
-        """Forget a session that has nothing here any more, and wake who waits for a place."""
-        slot = self._slots.get(session_id)
-        if slot is not None and not (slot.has_place or slot.turn or slot.kept or slot.lock.locked()):
-            del self._slots[session_id]
-        self._notify()
-
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
 
 
 @asynccontextmanager
