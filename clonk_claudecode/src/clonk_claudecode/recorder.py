@@ -9,7 +9,7 @@ from typing import Final
 from clonk_claudecode import store
 from clonk_claudecode.events import ToolResult, ToolUse, TranscriptEntry
 from clonk_claudecode.messages import StoredSession
-from clonk_core.plugin import Database, Host, JsonValue
+from clonk_core.plugin import Database, Host, InvalidParams, JsonValue, TooLarge
 
 TREE_CREATE: Final = "arbor.tree_create"
 NODE_CREATE: Final = "arbor.node_create"
@@ -94,10 +94,17 @@ class Recorder:
         node = {"role": role, "content": content, "entry_uuid": entry_uuid, "turn": self._turn_id}
         if partial:
             node["partial"] = True
-        self.snapshot_id = str(
-            await self._host.call(NODE_CREATE, tree_id=self._tree_id, parent_id=self.snapshot_id, content=node)
-        )
+        try:
+            self.snapshot_id = await self._add_node(node)
+        except (TooLarge, InvalidParams):
+            # A file that was read, or nesting, beyond what a node may hold. The history has it whole, and the tree
+            # must not end a turn.
+            self.snapshot_id = await self._add_node({**node, "content": None, "left_out": True})
         return self.snapshot_id
+
+    async def _add_node(self, node: JsonValue) -> str:
+        parent_id = self.snapshot_id
+        return str(await self._host.call(NODE_CREATE, tree_id=self._tree_id, parent_id=parent_id, content=node))
 
 
 def _now() -> datetime:
