@@ -1,5 +1,6 @@
 """Runs the real command line in processes of its own, with nothing of this machine's configuration."""
 
+import contextlib
 import json
 import os
 import signal
@@ -140,10 +141,11 @@ class Place:
 
     folder: Path
     environ: dict[str, str]
+    _started: list[subprocess.Popen[str]] = attrs.field(factory=list)
 
     def start(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
-        """Start `clonk` with these arguments."""
-        return subprocess.Popen(
+        """Start `clonk` with these arguments; it is gone when the test is over."""
+        process = subprocess.Popen(
             [sys.executable, "-m", "clonk_core", *arguments],
             cwd=self.folder,
             env=self.environ,
@@ -152,10 +154,22 @@ class Place:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        """Kill what still runs, and close its pipes."""
+        for process in self._started:
+            process.kill()
+            process.wait(LIMIT_S)
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> Iterator[Place]:
     """A folder with a plugin and a configuration."""
     folder = tmp_path / "place"
     (folder / "plugins").mkdir(parents=True)
@@ -165,7 +179,9 @@ def place(tmp_path: Path) -> Place:
         "plugins: {dir: plugins, disabled: [claudecode, gitsync, arbor]}\nlogging: {format: json}\n"
     )
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
-    return Place(folder, environ)
+    made = Place(folder, environ)
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -212,16 +228,9 @@ def served(place: Place) -> Iterator[Served]:
     record = wait_for_record(process, "listening", log)
     reader = threading.Thread(target=lambda: log.extend(process.stderr or ()), daemon=True)
     reader.start()
-    try:
-        yield Served(process, record["http"].removesuffix("/mcp"), record["websocket"], log)
-    finally:
-        process.kill()
-        process.wait(LIMIT_S)
-        reader.join(LIMIT_S)
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        process.stderr.close()
+    yield Served(process, record["http"].removesuffix("/mcp"), record["websocket"], log)
+    process.kill()
+    reader.join(LIMIT_S)
 
 
 def wait_for_record(process: subprocess.Popen[str], event: str, log: list[str]) -> dict[str, Any]:

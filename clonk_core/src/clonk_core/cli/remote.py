@@ -47,7 +47,8 @@ class RemoteCallee:
         try:
             yield
         except RemoteError as error:
-            raise error_from_object(ErrorObject(code=error.code, message=error.message, data=error.data)) from error
+            told = ErrorObject(code=error.code, message=error.message, data={"kind": error.kind, **error.data})
+            raise error_from_object(told) from error
         except ClientError as error:
             raise NoServer(self._url, str(error)) from error
 
