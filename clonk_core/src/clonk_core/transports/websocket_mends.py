@@ -21,7 +21,7 @@ import wsproto
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
-from wsproto.events import BytesMessage, CloseConnection, Ping, Pong
+from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping, Pong
 from wsproto.frame_protocol import Frame, MessageDecoder, Opcode
 from wsproto.utilities import LocalProtocolError
 
@@ -140,18 +140,17 @@ class ServerConnection(WebSocketConnection):
         self._reader_running = False
         await trio.aclose_forcefully(self._stream)
 
-    async def _accept(self, request: Any, subprotocol: str | None, extra_headers: list[tuple[bytes, bytes]]) -> None:
-        await super()._accept(request, subprotocol, extra_headers)
-        connection = self._wsproto.connection
-        assert connection is not None  # noqa: S101  (made by accepting)
-        connection._proto._message_decoder = self._decoder  # noqa: SLF001
-
     async def _send(self, event: wsproto.events.Event) -> None:
         async with self._stream_lock:
             try:
                 data = self._wsproto.send(event)
             except LocalProtocolError:
                 raise ConnectionClosed(self._close_reason) from None
+            if isinstance(event, AcceptConnection):
+                # Before the client can know that it may speak: its first message may come while this is written.
+                connection = self._wsproto.connection
+                assert connection is not None  # noqa: S101  (made by accepting)
+                connection._proto._message_decoder = self._decoder  # noqa: SLF001
             await self._write(data)
 
     async def _write(self, data: bytes) -> None:
