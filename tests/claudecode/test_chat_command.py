@@ -129,7 +129,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         log = folder / "server.log"
         server = start("clonk_core", "serve", "--config", str(config), stderr=subprocess.PIPE)
         assert server.stderr is not None
-        ready = json.loads(_first_line(server.stderr, '"ready"'))
+        ready = json.loads(_first_line(server.stderr, '"listening"'))
         with log.open("w") as file:
             # What is logged from here on must not fill the pipe.
             drain = subprocess.Popen(["cat"], stdin=server.stderr, stdout=file)
@@ -140,6 +140,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             process.terminate()
         for process in started:
             process.wait(timeout=DEADLINE_S)
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
 
 
 class Terminal:

@@ -126,7 +126,7 @@ class Server:
             record = json.loads(line)
         except ValueError:
             return
-        if isinstance(record, dict) and record.get("event") == "ready":
+        if isinstance(record, dict) and record.get("event") == "listening":
             self.http_url = record["http"].removesuffix("/mcp")
             self.websocket_url = record["websocket"]
             self._ready.set()

@@ -19,7 +19,7 @@ SENTENCE: Final = "hi from Clonk"
 
 HELLO: Final = "Hello! Say in a sentence who you are."
 WRITE: Final = f'Write a file {FILE} saying "{SENTENCE}"'
-COUNT: Final = "Count slowly from 1 to 150, all numbers on one line, nothing else."
+COUNT: Final = "Count slowly from 0 to 199, all numbers on one line, nothing else."
 
 CUT_AFTER_SCRIPTED: Final = 60
 """Events before the connection is cut; the scripted answer has some 200."""
@@ -102,8 +102,8 @@ async def _write_over_websocket(stage: Stage, show: Show, socket: WebSocketClien
     show.by_hand(f"git -C {stage.workspace} status --short")
     status = await git(stage.workspace, "status", "--short")
     show.say(status.rstrip(), style="")
+    show.by_hand(f"cd {stage.workspace}; git add --intent-to-add {FILE}; git diff")
     await git(stage.workspace, "add", "--intent-to-add", FILE)
-    show.by_hand(f"git -C {stage.workspace} diff")
     show.say((await git(stage.workspace, "diff")).rstrip(), style="")
     content = await trio.Path(stage.workspace / FILE).read_text(encoding="utf-8")
     show.check(
@@ -207,7 +207,17 @@ def _of_type(heard: Sequence[StreamEvent], kind: str) -> list[dict[str, Any]]:
 
 
 def _streamed_text(heard: Sequence[StreamEvent]) -> str:
-    return "".join(event["text"] for event in _of_type(heard, "text_delta"))
+    """Return the pieces of text joined, without those that a restart has taken back."""
+    kept: list[str] = []
+    whole_until = 0
+    for event in (one.event for one in heard):
+        if event["type"] == "text_delta":
+            kept.append(event["text"])
+        elif event["type"] == "assistant_message":
+            whole_until = len(kept)
+        elif event["type"] == "restart":
+            del kept[whole_until:]
+    return "".join(kept)
 
 
 def _text(content: Any) -> str:
