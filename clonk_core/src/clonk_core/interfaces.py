@@ -304,7 +304,7 @@ class Host(Protocol):
     def has(self, method: str) -> bool:
         """Tell whether a method of that name is there."""
 
-    async def call(self, method: str, **params: JsonValue) -> JsonValue:
+    async def call(self, method: str, /, **params: JsonValue) -> JsonValue:
         """Call a plain method of another activation for the current caller and return its result as JSON values.
 
         No scope is checked: the door was passed when the caller came in, and this is the activation's own work.
@@ -313,7 +313,7 @@ class Host(Protocol):
             CallError: What the method answered.
         """
 
-    def stream(self, method: str, **params: JsonValue) -> AbstractAsyncContextManager[AsyncIterator[JsonValue]]:
+    def stream(self, method: str, /, **params: JsonValue) -> AbstractAsyncContextManager[AsyncIterator[JsonValue]]:
         """Call a streaming method of another activation and read its events as JSON values, `done` included."""
 
     def error_object(self, error: CallError) -> ErrorObject:

@@ -76,14 +76,14 @@ class PluginHost:
     def has(self, method: str) -> bool:
         return self._realm.has(method)
 
-    async def call(self, method: str, **params: JsonValue) -> JsonValue:
+    async def call(self, method: str, /, **params: JsonValue) -> JsonValue:
         answer = await self._realm.call_inside(method, params, self.caller)
         if isinstance(answer, Following):
             await answer.run.stop("reader_gone")
             raise PluginError(f"{method} is a streaming method; read it with `host.stream`")
         return orjson.loads(answer.result)
 
-    def stream(self, method: str, **params: JsonValue) -> AbstractAsyncContextManager[AsyncIterator[JsonValue]]:
+    def stream(self, method: str, /, **params: JsonValue) -> AbstractAsyncContextManager[AsyncIterator[JsonValue]]:
         return self._stream(method, params)
 
     @asynccontextmanager

@@ -14,6 +14,7 @@ from clonk_core.errors import ActivationError, ClonkError, DeadlineExceeded, Int
 from clonk_core.host.discovery import Plugin, Plugins, describe
 from clonk_core.host.events import EventBus
 from clonk_core.host.invoke import Invoker
+from clonk_core.host.nursery import open_secret_nursery
 from clonk_core.host.plugin_host import LateDatabase, PluginHost
 from clonk_core.host.services import supervise
 from clonk_core.host.view import RealmHub
@@ -262,7 +263,7 @@ async def open_realm(
     )
     async with AsyncExitStack() as stack:
         await realm.open(stack)
-        async with trio.open_nursery() as services:
+        async with open_secret_nursery() as services:
             await realm.start_services(services)
             try:
                 yield realm

@@ -1,5 +1,6 @@
 """The contract of activations: `await check_activation(Dice, tmp_path, {"dice.roll": {"sides": 6}})`."""
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any, Final
 
 import trio
 
-from clonk_core.errors import CallError, InvalidParams
+from clonk_core.errors import CallError, InvalidParams, NotFound
 from clonk_core.messages import LOCAL_CALLER, Method
 from clonk_core.plugin import Activation
 from clonk_core.testing.host import TestHost, open_host
@@ -132,12 +133,12 @@ async def _check_answer(host: TestHost, method: Method, arguments: Mapping[str, 
     if not method.streaming:
         _check_fits(converter, method, answers)
         return
-    if not answers or [one.get("type") for one in answers].count("done") != 1 or answers[-1].get("type") != "done":
+    if not answers or [_kind(one) for one in answers].count("done") != 1 or _kind(answers[-1]) != "done":
         raise ContractBroken(f"{method.name} does not end with exactly one `done`")
     if answers[-1]["outcome"] == "failed":
         raise ContractBroken(f"{method.name} fails with its example: {answers[-1]['error']}")
     for event in answers:
-        if event.get("type") not in ("done", "progress"):
+        if _kind(event) not in ("done", "progress"):
             _check_fits(converter, method, event)
 
 
@@ -161,14 +162,25 @@ async def _cancel_after(host: TestHost, method: Method, arguments: Mapping[str, 
     kinds: list[str | None] = []
     async with host.client.stream(method.name, **arguments) as stream:
         if after == 0:
-            await host.client.call("rpc.cancel", subscription=stream.subscription)
+            await _cancel(host, stream.subscription)
         async for _seq, event in stream:
-            kinds.append(event.get("type"))
+            kinds.append(_kind(event))
             if len(kinds) == after and kinds[-1] != "done":
-                await host.client.call("rpc.cancel", subscription=stream.subscription)
+                await _cancel(host, stream.subscription)
     if kinds.count("done") != 1 or kinds[-1] != "done":
         raise ContractBroken(f"{method.name}, cancelled after {after} events, does not end with exactly one `done`")
     return len(kinds) <= after
+
+
+async def _cancel(host: TestHost, subscription: str) -> None:
+    # A run that is not durable is gone once it has ended, also while its last events are still being read.
+    with contextlib.suppress(NotFound):
+        await host.client.call("rpc.cancel", subscription=subscription)
+
+
+def _kind(event: Any) -> str | None:
+    """The tag of an event; None when it has none."""
+    return event.get("type") if isinstance(event, dict) else None
 
 
 async def _readings(

@@ -1,5 +1,6 @@
 """A host's transports on free ports and pipes, and a client for each."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -53,3 +54,24 @@ async def connected(host: TestHost, transport: str) -> AsyncIterator["Client"]:
 
             async with WebSocketClient(addresses.websocket.url("ws", "/ws")) as over_websocket:
                 yield over_websocket
+
+
+@asynccontextmanager
+async def _over_pipes(host: TestHost) -> AsyncIterator["Client"]:
+    """Serve stdio on two pipes of the operating system."""
+    from clonk_core.client.stdio import PipeClient
+    from clonk_core.transports.stdio import serve_stdio
+
+    requests_out, requests_in = os.pipe()
+    answers_out, answers_in = os.pipe()
+    async with (
+        trio.lowlevel.FdStream(requests_out) as source,
+        trio.lowlevel.FdStream(answers_in) as sink,
+        trio.lowlevel.FdStream(answers_out) as answers,
+        trio.lowlevel.FdStream(requests_in) as requests,
+        trio.open_nursery() as nursery,
+    ):
+        log = host.app.logs.get("stdio")
+        nursery.start_soon(partial(serve_stdio, host.dispatch, host.app.settings.server, source, sink, log=log))
+        async with PipeClient(answers, requests) as client:
+            yield client
