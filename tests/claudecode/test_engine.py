@@ -11,6 +11,7 @@ import attrs
 import pytest
 import trio
 
+from clonk_claudecode.binary import Binary
 from clonk_claudecode.engine import Engine, open_engine
 from clonk_claudecode.errors import BinaryMissing, CapacityReached, EngineStopped, ProcessDied, SessionBusy
 from clonk_claudecode.events import AssistantMessage, TextDelta, ToolResult, ToolUse, TranscriptEntry, Usage
@@ -102,7 +103,11 @@ async def test_the_system_prompt_reaches_the_model(model: ScriptedModel, new_spe
     assert "Answer in Latin." in str(model.turns[-1].body["system"])
 
 
-async def test_a_prompt_is_taken_as_it_is(model: ScriptedModel, spec: SessionSpec, chat: Say, workspace: Path) -> None:
+async def test_a_prompt_is_taken_as_it_is(
+    claude: Binary, model: ScriptedModel, spec: SessionSpec, chat: Say, workspace: Path
+) -> None:
+    if claude.version < (2, 1, 248):
+        pytest.skip("an older Claude Code expands commands and file names in a prompt")
     (workspace / "secret.txt").write_text("do not expand me")
     said = await chat(spec, "/cost @secret.txt \u2028 \U0001f600")
     assert said.result.outcome == "complete"

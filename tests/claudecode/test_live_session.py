@@ -263,10 +263,10 @@ async def test_a_reader_that_stands_still_holds_back_the_binary_and_loses_nothin
 async def test_a_turn_whose_reader_stands_still_can_be_interrupted(
     engine: Engine, model: ScriptedModel, spec: SessionSpec, chat: Say
 ) -> None:
-    model.add(Rule("long", [LongText(50_000)]))
+    model.add(Rule("long", [Reply([LongText(20_000), Wait("gate"), Text("never")])]))
     async with begin(engine, spec, "long") as turn:
         await until(turn, TextDelta)
-        await trio.sleep(0.5)
+        await model.wait_reached("gate")
         began = trio.current_time()
         await engine.interrupt(spec.session_id)
         assert trio.current_time() - began < 5
