@@ -73,6 +73,13 @@ def test_the_doctor_names_what_does_not_work_and_what_to_do(clonk: Clonk, place:
         assert f"FAILED   {name}: " in done.out
 
 
+def test_the_doctor_knows_a_running_clonk_from_another_program(clonk: Clonk, served: Any) -> None:
+    http_port, websocket_port = (url.split(":")[2].split("/")[0] for url in (served.url, served.websocket_url))
+    done = clonk("doctor", "--http-port", http_port, "--websocket-port", websocket_port)
+    assert f"ok       server.http_port: {http_port}, a Clonk is running there" in done.out
+    assert f"ok       server.websocket_port: {websocket_port}, a Clonk is running there" in done.out
+
+
 def test_the_doctor_goes_on_when_the_configuration_is_wrong(clonk: Clonk, place: Any) -> None:
     (place.folder / "clonk.yaml").write_text("servr: {}\n")
     done = clonk("doctor", environ={"XDG_DATA_HOME": str(place.folder)})

@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 import trio
@@ -14,6 +14,9 @@ import trio
 from clonk_core.app import draw
 from clonk_core.cli.exit_codes import FAILED, OK
 from clonk_core.cli.flags import NO_SETTINGS, ConfigFile, SettingFlags
+from clonk_core.client.base import ClientError
+from clonk_core.client.http import HttpClient
+from clonk_core.client.websocket import WebSocketClient
 from clonk_core.config.load import Loaded
 from clonk_core.config.settings import Settings
 from clonk_core.errors import ConfigError, PluginError
@@ -23,6 +26,9 @@ from clonk_core.transports.listening import open_listeners
 
 CHECK_LIMIT_S: Final = 30.0
 """Longest time for one check; one that asks a program for its version takes a second."""
+
+RUNNING_LIMIT_S: Final = 3.0
+"""Longest time to find out whether a Clonk is running already."""
 
 _MARKS: Final = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
 _COUNTED: Final = {"failed": "failed", "warning": "to look at"}
@@ -63,8 +69,9 @@ async def _results(config: ConfigFile, flags: SettingFlags) -> AsyncIterator[tup
         for result in _plugins(blueprint.plugins):
             yield "plugins", result
     yield "data directory", _data_dir(settings)
-    for key, port in (("http_port", settings.server.http_port), ("websocket_port", settings.server.websocket_port)):
-        yield f"server.{key}", await _port(settings.server.host, port, f"server.{key}")
+    host, http_port, websocket_port = settings.server.host, settings.server.http_port, settings.server.websocket_port
+    yield "server.http_port", await _port(host, http_port, "server.http_port", _http_client)
+    yield "server.websocket_port", await _port(host, websocket_port, "server.websocket_port", _websocket_client)
     yield "git", await _git()
     if blueprint is not None:
         for check in _brought(blueprint.plugins, blueprint.loaded.sections):
@@ -119,13 +126,15 @@ def _data_dir(settings: Settings) -> CheckResult:
     return CheckResult(state="ok", message=message)
 
 
-async def _port(host: str, port: int, setting: str) -> CheckResult:
+async def _port(host: str, port: int, setting: str, client: Callable[[str], Any]) -> CheckResult:
+    """Try to open the port; when it is taken, ask who is there by `client`, given the host and port of an address."""
     if port == 0:
         return CheckResult(state="ok", message="any free one")
     try:
         listeners, _ = await open_listeners(host, port, setting=setting)
     except ConfigError as error:
-        if await _is_clonk(host, port):
+        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if await _is_clonk(client(authority)):
             return CheckResult(state="ok", message=f"{port}, a Clonk is running there")
         return CheckResult(state="failed", message=str(error).removeprefix(f"{setting}: "))
     for listener in listeners:
@@ -133,18 +142,23 @@ async def _port(host: str, port: int, setting: str) -> CheckResult:
     return CheckResult(state="ok", message=f"{port} is free")
 
 
-async def _is_clonk(host: str, port: int) -> bool:
-    """Tell whether whoever holds the port speaks as Clonk does: any answer to HTTP naming it, on either transport."""
-    try:
-        with trio.fail_after(2):
-            async with await trio.open_tcp_stream(host, port) as stream:
-                await stream.send_all(
-                    f"GET /health HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n".encode()
-                )
-                answer = bytes(await stream.receive_some(4096))
-    except (OSError, trio.TooSlowError, trio.BrokenResourceError):
-        return False
-    return answer.startswith(b"HTTP/1.1 ") and b"clonk" in answer.lower()
+async def _is_clonk(client: Any) -> bool:
+    with trio.move_on_after(RUNNING_LIMIT_S):
+        try:
+            async with client:
+                info = await client.call("hub.info")
+        except ClientError:
+            return False
+        return isinstance(info, dict) and info.get("name") == "clonk"
+    return False
+
+
+def _http_client(authority: str) -> HttpClient:
+    return HttpClient(f"http://{authority}", retries=0)
+
+
+def _websocket_client(authority: str) -> WebSocketClient:
+    return WebSocketClient(f"ws://{authority}/ws", retries=0)
 
 
 async def _git() -> CheckResult:
