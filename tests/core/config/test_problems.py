@@ -28,6 +28,7 @@ ALIAS_BOMB = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] *
         ("server:\n  hots: x\n", 2, "server.hots", "did you mean host?"),
         ("server:\n  qqq: x\n", 2, "server.qqq", "there are "),
         ("servre: {}\n", 1, "servre", "did you mean server?"),
+        ("dice: {}\n", 1, "dice", "when the plugin is installed"),
         ("claudecod: {}\n", 1, "claudecod", "did you mean claudecode?"),
         ("server: 5\n", 1, "server", "a section"),
         ("server: [5]\n", 1, "server", "a section"),

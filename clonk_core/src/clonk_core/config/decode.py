@@ -199,6 +199,8 @@ class Decoder:
     def _unknown(self, node: Node, path: str, key: str, known: Sequence[str]) -> None:
         near = nearest(key, known)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
+        if not path and not near:
+            hint += " (sections of plugins are known when the plugin is installed)"
         self._fail(node, join(path, key), f"there is no such key; {hint}")
 
     def _wrong(self, node: Node, path: str, annotation: Any, *, secret: bool) -> Any:
