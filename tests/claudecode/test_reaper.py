@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,12 @@ import pytest
 import trio
 
 from clonk_claudecode import process_table
+from clonk_claudecode.binary import Binary
 from clonk_claudecode.process_table import MARK_VARIABLE, boot_id, is_running, kill_marked, marked, start_time
 from clonk_claudecode.reaper import Reaper, end_leftovers
+from clonk_claudecode.testing.script import Rule
+from clonk_claudecode.testing.script import ToolUse as CallTool
+from clonk_claudecode.testing.scripted_model import ScriptedModel
 
 HUB = """
     import os, subprocess, sys, trio
@@ -110,6 +114,60 @@ async def test_a_hub_that_is_alive_keeps_its_processes(tmp_path: Path) -> None:
         assert await trio.to_thread.run_sync(end_leftovers, tmp_path / "run") == 0
         assert is_running(listed, start_time(listed) or "")
         assert is_running(stray, start_time(stray) or "")
+
+
+WORKING_HUB = """
+    import sys, trio
+    from pathlib import Path
+    from clonk_claudecode.engine import open_engine
+    from clonk_claudecode.events import ToolUse
+    from clonk_claudecode.spec import Credential, EngineSettings, SessionSpec
+
+    class Log:
+        def __getattr__(self, name):
+            return lambda *args, **more: None
+
+    async def main(binary, folder, url):
+        settings = EngineSettings(
+            config_dir=folder / "claude", run_dir=folder / "run", binary_path=binary,
+            credential=Credential(kind="api_key", secret="x"), env={"ANTHROPIC_BASE_URL": url, "IS_SANDBOX": "1"},
+        )
+        uuid = "0b39a1d2-5b2f-4c3e-9a77-0123456789ab"
+        spec = SessionSpec(
+            session_id="s", claude_session_id=uuid, working_dir=folder, permission_mode="bypassPermissions"
+        )
+        async with open_engine(settings, log=Log()) as engine:
+            async with engine.turn(spec, "work", turn_id="t", prompt_uuid=uuid) as turn:
+                async for item in turn:
+                    if isinstance(item, ToolUse):
+                        print(engine.pid("s"), flush=True)
+
+    trio.run(main, Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+"""
+
+
+async def test_a_hub_killed_while_claude_runs_a_tool_leaves_neither_claude_nor_the_tool(
+    claude: Binary, model: ScriptedModel, tmp_path: Path, own_processes: Callable[[], list[str]]
+) -> None:
+    left = "nohup setsid sleep 4741 >/dev/null 2>&1 & sleep 4742"
+    model.add(Rule("work", [CallTool("Bash", {"command": left}), "never said"]))
+    command = [sys.executable, "-c", textwrap.dedent(WORKING_HUB), str(claude.path), str(tmp_path), model.base_url]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    hub = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, env=environ, start_new_session=True)
+    try:
+        assert hub.stdout is not None
+        assert await hub.stdout.receive_some()
+        with trio.fail_after(20):
+            while sum(line.startswith("sleep 474") for line in own_processes()) < 2:
+                await trio.sleep(0.02)
+    finally:
+        os.killpg(hub.pid, signal.SIGKILL)
+        with trio.CancelScope(shield=True):
+            await hub.wait()
+    with trio.fail_after(10):
+        while own_processes():
+            await trio.sleep(0.02)
+    assert len(model.turns) == 1
 
 
 @pytest.fixture
