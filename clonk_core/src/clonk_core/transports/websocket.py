@@ -105,6 +105,7 @@ class _Peer:
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._greet_and_watch)
+            nursery.start_soon(self._socket.watch_sends)
             await self._duplex.run(self._socket.serve, linger_s=0)
             nursery.cancel_scope.cancel()
         if self._socket.stalled:
