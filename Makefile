@@ -29,7 +29,7 @@ check: .venv/.ready ## lint, formatting, types, import directions, lock file
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/uv pip check --quiet --python $(BIN)/python
 	UV_PYTHON=$(BIN)/python UV_PYTHON_DOWNLOADS=never $(BIN)/uv lock --check --quiet
 

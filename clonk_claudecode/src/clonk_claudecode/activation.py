@@ -4,7 +4,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import trio
 
@@ -235,14 +235,7 @@ class ClaudeCode(Activation):
         session = await self._session(name)
         turn = self._engine.running(session.id) if self._engine else None
         return Session(
-            name=session.name,
-            id=session.id,
-            created_at=session.created_at,
-            last_active_at=session.last_active_at,
-            working_dir=session.working_dir,
-            model=session.model,
-            state=self._engine.state(session.id) if self._engine else "parked",
-            message_count=session.message_count,
+            **self._summary(session),
             system_prompt=session.system_prompt,
             permission_mode=session.permission_mode,
             claude_session_id=session.claude_session_id,
@@ -264,7 +257,7 @@ class ClaudeCode(Activation):
         sessions = await self._database.read(store.list_sessions, limit, after)
         if sessions is None:
             raise NotFound(f"there is no session {after!r} to go on behind")
-        return tuple(self._summary(session) for session in sessions)
+        return tuple(SessionSummary(**self._summary(session)) for session in sessions)
 
     @method(scope="read", read_only=True, idempotent=True, errors=[NotFound])
     async def history(
@@ -354,17 +347,18 @@ class ClaudeCode(Activation):
             setting_sources=self._settings.session.setting_sources,
         )
 
-    def _summary(self, session: StoredSession) -> SessionSummary:
-        return SessionSummary(
-            name=session.name,
-            id=session.id,
-            created_at=session.created_at,
-            last_active_at=session.last_active_at,
-            working_dir=session.working_dir,
-            model=session.model,
-            state=self._engine.state(session.id) if self._engine else "parked",
-            message_count=session.message_count,
-        )
+    def _summary(self, session: StoredSession) -> dict[str, Any]:
+        """Return the members of a `SessionSummary`, which a `Session` has too."""
+        return {
+            "name": session.name,
+            "id": session.id,
+            "created_at": session.created_at,
+            "last_active_at": session.last_active_at,
+            "working_dir": session.working_dir,
+            "model": session.model,
+            "state": self._engine.state(session.id) if self._engine else "parked",
+            "message_count": session.message_count,
+        }
 
 
 def _now() -> datetime:

@@ -44,43 +44,25 @@ class CreatedSession:
 
 
 @attrs.frozen(kw_only=True)
-class SessionSummary:
+class SessionSummary(CreatedSession):
     """One session in a list.
 
     Attributes:
-        name: Its name.
-        id: Its id.
-        created_at: When it was created.
         last_active_at: When it last got a prompt or answered.
-        working_dir: Where Claude works.
-        model: The model it talks to.
         state: `busy` while it answers, `idle` when its process waits warm, `parked` when it has none.
         message_count: Messages in its history.
     """
 
-    name: str
-    id: str
-    created_at: datetime
     last_active_at: datetime
-    working_dir: str
-    model: str
     state: Literal["busy", "idle", "parked"]
     message_count: int
 
 
 @attrs.frozen(kw_only=True)
-class Session:
+class Session(SessionSummary):
     """One session, whole.
 
     Attributes:
-        name: Its name.
-        id: Its id.
-        created_at: When it was created.
-        last_active_at: When it last got a prompt or answered.
-        working_dir: Where Claude works.
-        model: The model it talks to.
-        state: `busy` while it answers, `idle` when its process waits warm, `parked` when it has none.
-        message_count: Messages in its history.
         system_prompt: What was added to Claude Code's own system prompt.
         permission_mode: What it may do without asking.
         claude_session_id: Claude Code's own id of the conversation (UUID).
@@ -89,14 +71,6 @@ class Session:
         subscription: The run that answers now; null when none does.
     """
 
-    name: str
-    id: str
-    created_at: datetime
-    last_active_at: datetime
-    working_dir: str
-    model: str
-    state: Literal["busy", "idle", "parked"]
-    message_count: int
     system_prompt: str | None
     permission_mode: PermissionMode
     claude_session_id: str

@@ -591,3 +591,32 @@ def test_options_that_fit_are_kept() -> None:
     [found] = Registry().add(Probe())
     assert (found.scope, found.errors, found.read_only, found.deadline_s) == ("probe:read", (Refusal,), True, 5)
     assert found.params_schema["properties"]["when"]["default"] == "2026-01-01T00:00:00Z"
+
+
+@attrs.frozen(kw_only=True)
+class WeightedRoll(Roll):
+    """A throw of a loaded die.
+
+    Attributes:
+        value: What it had to show.
+    """
+
+    weight: float = 1.0
+
+
+def test_inherited_members_are_described_by_the_class_that_has_them() -> None:
+    class Loaded(Activation):
+        """Throws loaded dice."""
+
+        namespace = "loaded"
+
+        @method(scope="read")
+        async def roll(self) -> WeightedRoll:
+            """Throw one."""
+            return WeightedRoll(sides=6)
+
+    registry = Registry()
+    registry.add(Loaded())
+    members = registry.get("loaded.roll").result_schema["$defs"]["WeightedRoll"]["properties"]
+    assert members["sides"]["description"] == "Number of sides of the die."
+    assert members["value"]["description"] == "What it had to show."

@@ -192,6 +192,7 @@ class TypeInspector:
         name = self._free_name(found)
         self._names[found] = name
         prose = read_docstring(vars(found).get("__doc__"), found.__name__)
+        texts = _texts(found)
         # Known before its members are, for those that hold it again; the tag alone is needed so early.
         self.definitions[name] = ObjectType(name=name, description=prose.prose, members=())
         hints = resolved_hints(found, found.__name__)
@@ -200,7 +201,7 @@ class TypeInspector:
         members: dict[str, Member] = {}
         # The tag first, since a union inside may need it.
         for field in [*tag, *(field for field in fields if field not in tag)]:
-            members[field.name] = self._member(found, field, hints, prose.members.get(field.name, ""))
+            members[field.name] = self._member(found, field, hints, texts.get(field.name, ""))
             ordered = tuple(members[one.name] for one in fields if one.name in members)
             self.definitions[name] = ObjectType(name=name, description=prose.prose, members=ordered)
         return Reference(name)
@@ -355,3 +356,12 @@ def _length_bound(found: Any, name: str, length: Any, place: str) -> Type:
         bounds = {f"max_{noun}": length if old is None else min(old, length)}
     changed: Type = attrs.evolve(found, **bounds)
     return changed
+
+
+def _texts(found: type) -> dict[str, str]:
+    """Return the text for each attribute, also for those inherited, whose own class describes them."""
+    texts: dict[str, str] = {}
+    for base in reversed(found.__mro__):
+        if attrs.has(base):
+            texts |= read_docstring(vars(base).get("__doc__"), base.__name__).members
+    return texts
