@@ -395,6 +395,24 @@ async def test_a_connection_cut_again_and_again_leaves_no_gap(house: House) -> N
     assert (done.returncode, done.stdout.decode()) == (0, LONG + "\n"), done.stderr.decode()
 
 
+def test_a_reader_that_leaves_ends_it_quietly(house: House) -> None:
+    house.create("headed")
+    with subprocess.Popen(
+        house.command("headed", "--prompt", "long"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env=house.environment,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(4) == "0 1 "
+        process.stdout.close()
+        assert process.wait(timeout=DEADLINE_S) == 141
+        assert "Traceback" not in process.stderr.read()
+
+
 # ── in a terminal ────────────────────────────────────────────────────────────
 
 

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+import trio
 
 from clonk_claudecode.binary import BinaryFinder
 from clonk_claudecode.demo_show import DemoFailed, Show, curl
 from clonk_claudecode.errors import BinaryMissing
+from clonk_claudecode.testing.demo_script import builtin_demo_script
+from clonk_claudecode.testing.scripted_model import scripted_model
 
 DEADLINE_S = 120.0
 
@@ -24,6 +27,13 @@ def environment(tmp_path: Path) -> dict[str, str]:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     return {**kept, "HOME": str(tmp_path), "TMPDIR": str(temporary), "CLONK_SERVER__HTTP_PORT": "1"}
+
+
+async def need_binary() -> None:
+    try:
+        await BinaryFinder().find()
+    except BinaryMissing:
+        pytest.skip("needs the Claude Code binary")
 
 
 def run_demo(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -52,10 +62,7 @@ def processes_that_name(folder: Path) -> list[str]:
 
 
 async def test_the_demo_shows_every_step_and_leaves_nothing_behind(environment: dict[str, str], tmp_path: Path) -> None:
-    try:
-        await BinaryFinder().find()
-    except BinaryMissing:
-        pytest.skip("needs the Claude Code binary")
+    await need_binary()
     done = run_demo(environment)
     assert done.returncode == 0, done.stdout + done.stderr
     shown = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
@@ -76,10 +83,7 @@ async def test_the_demo_shows_every_step_and_leaves_nothing_behind(environment: 
 
 @pytest.mark.slow
 async def test_the_folder_is_kept_on_request(environment: dict[str, str], tmp_path: Path) -> None:
-    try:
-        await BinaryFinder().find()
-    except BinaryMissing:
-        pytest.skip("needs the Claude Code binary")
+    await need_binary()
     done = run_demo(environment, "--keep")
     assert done.returncode == 0, done.stdout + done.stderr
     [folder] = (tmp_path / "tmp").glob("clonk-demo-*")
@@ -87,6 +91,35 @@ async def test_the_folder_is_kept_on_request(environment: dict[str, str], tmp_pa
     assert (folder / "data" / "claudecode.db").exists()
     assert (folder / "server.log").read_text()
     assert (folder / "clonk.yaml").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.slow
+async def test_live_hands_on_the_users_credential_and_never_shows_it(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The scripted model stands in for the real one, where the user's own gateway would."""
+    await need_binary()
+    secret = "sk-ant-api03-worthless-and-secret"
+    async with scripted_model(builtin_demo_script(), required_token=secret) as model:
+        live = {"ANTHROPIC_API_KEY": secret, "ANTHROPIC_BASE_URL": model.base_url}
+        done = await trio.to_thread.run_sync(run_demo, {**environment, **live}, "--live", "--keep")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert secret not in done.stdout + done.stderr
+    [folder] = (tmp_path / "tmp").glob("clonk-demo-*")
+    holding = [path for path in folder.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+    assert holding == []
+
+
+def test_without_a_binary_the_demo_says_how_to_get_one(environment: dict[str, str], tmp_path: Path) -> None:
+    for place in ("/usr/local/bin/claude", "/opt/homebrew/bin/claude"):
+        if Path(place).exists():
+            pytest.skip(f"{place} would be found")
+    # Python runs this file first: the wheel with the binary seems not to be installed.
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['claude_agent_sdk'] = None\n")
+    done = run_demo({**environment, "PYTHONPATH": str(tmp_path), "PATH": str(tmp_path)})
+    assert done.returncode == 1
+    assert "npm install" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_live_without_a_credential_says_what_is_missing(environment: dict[str, str]) -> None:

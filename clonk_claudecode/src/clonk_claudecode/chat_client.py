@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
-from clonk_core.client.base import ClientError, EventStream, RemoteError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +16,7 @@ from clonk_claudecode.interruptible import Interrupts, run_interruptible
 from clonk_claudecode.link import new_client
 from clonk_claudecode.prompt_line import confirm, read_prompt, set_up_editing
 from clonk_claudecode.terminal import TurnView, message_texts, printable, tokens_text
+from clonk_core.client.base import ClientError, EventStream, RemoteError
 
 if TYPE_CHECKING:
     from clonk_claudecode.link import Client
@@ -280,7 +280,7 @@ class ChatClient:
             self._complain(error.message)
             return ANSWERED_ERROR
         except ClientError as error:
-            self._complain(str(error))
+            self._complain(f"{error}; `clonk serve` starts a server, --url names another one")
             return NO_SERVER
         except KeyboardInterrupt:
             self._say("^C")

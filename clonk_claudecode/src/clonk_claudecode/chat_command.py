@@ -16,6 +16,7 @@ INTERRUPTED: Final = 130
 
 def chat(
     session: str,
+    /,
     *,
     url: str | None = None,
     prompt: str | None = None,

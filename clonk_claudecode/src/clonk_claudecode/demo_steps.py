@@ -5,13 +5,13 @@ from collections.abc import AsyncIterable, Sequence
 from typing import Any, Final
 
 import trio
-from clonk_core.client.base import ClientError, StreamEvent
-from clonk_core.client.http import HttpClient
-from clonk_core.client.websocket import WebSocketClient
 
 from clonk_claudecode.demo_show import DemoFailed, Show, curl
 from clonk_claudecode.demo_stage import Stage, git
 from clonk_claudecode.terminal import TurnView, tokens_text
+from clonk_core.client.base import ClientError, StreamEvent
+from clonk_core.client.http import HttpClient
+from clonk_core.client.websocket import WebSocketClient
 
 SESSION: Final = "demo"
 FILE: Final = "notes.txt"

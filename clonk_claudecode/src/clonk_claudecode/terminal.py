@@ -79,7 +79,9 @@ class TurnView:
     def end_line(self) -> None:
         """End the line that is being written, if there is one."""
         if self._open is not None:
-            self._open.print()
+            # Not by rich: for a reader that has left, it would end the program by itself.
+            self._open.file.write("\n")
+            self._open.file.flush()
             self._open = None
 
     def note(self, text: str, style: str = "dim") -> None:
