@@ -1,5 +1,6 @@
 """The one door: scopes, deadlines, and nothing but a CallError comes back out."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ class Slow(Activation):
 
     @method(scope="read", deadline_s=0.05)
     async def wait(self) -> str:
-        """Wait for ever."""
-        await trio.sleep_forever()
+        """Wait much too long."""
+        await trio.sleep(600)
         return "never"
 
     @method()
@@ -162,3 +163,14 @@ async def test_a_run_can_be_resumed_after_the_host_was_closed_and_opened_again(t
         (summary,) = await host.client.call("rpc.subscriptions")
         assert summary["subscription"] == subscription
         assert summary["outcome"] == "complete"
+
+
+async def test_everything_logged_during_a_call_bears_its_request_id(host: TestHost) -> None:
+    await host.client.call("slow.greet")
+    async with host.client.stream("slow.count") as stream:
+        assert [seq async for seq, _event in stream] == [1, 2, 3, 4]
+    records = [json.loads(line) for line in host.log_text.splitlines()]
+    calls = [record for record in records if record["event"] in ("call", "run started")]
+    assert len(calls) == 3
+    assert all(record["request_id"].startswith("req_") for record in calls)
+    assert calls[1]["request_id"] == calls[2]["request_id"] != calls[0]["request_id"]

@@ -11,6 +11,7 @@ from clonk_core.gateway.scopes import check_scope
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection, Following, Log
 from clonk_core.messages import Caller, JsonValue, Method, Reply, Request
+from clonk_core.observe.logs import request_context
 
 
 class RealmDoor(Protocol):
@@ -48,18 +49,25 @@ class Gateway:
     async def __call__(self, request: Request, connection: Connection) -> Reply | Following:
         """Answer one request; see `interfaces.Dispatch`."""
         call_id = new_id("req")
+        with request_context(call_id):
+            answer = await self._logged(request, connection, call_id)
+            if isinstance(answer, Following) and answer.after == 0:
+                self._log.info("run started", method=request.method, subscription=answer.run.id)
+        return answer
+
+    async def _logged(self, request: Request, connection: Connection, call_id: str) -> Reply | Following:
         began = self._clock()
         outcome = "cancelled"
         try:
             answer = await self._answer(request, connection, call_id)
             outcome = "ok"
+            return answer
         except CallError as error:
             outcome = error.kind
             raise
         finally:
             self._log.debug(
                 "call",
-                request_id=call_id,
                 method=request.method,
                 caller=connection.caller.id if connection.caller else None,
                 transport=connection.transport,
@@ -67,9 +75,6 @@ class Gateway:
                 outcome=outcome,
                 duration_ms=round((self._clock() - began) * 1000, 3),
             )
-        if isinstance(answer, Following) and answer.after == 0:
-            self._log.info("run started", request_id=call_id, method=request.method, subscription=answer.run.id)
-        return answer
 
     async def _answer(self, request: Request, connection: Connection, call_id: str) -> Reply | Following:
         if self._closing:

@@ -1,7 +1,8 @@
 """Logs: one logger factory per host, human-readable lines on a terminal, JSON otherwise, always on standard error."""
 
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any, Final, Literal, TextIO, cast
 
 import structlog
@@ -24,6 +25,16 @@ def _mask_secrets(_logger: object, _method: str, record: MutableMapping[str, Any
         if any(word in lowered for word in _SECRET_WORDS):
             record[name] = MASK
     return record
+
+
+@contextmanager
+def request_context(request_id: str) -> Iterator[None]:
+    """Mark everything that is logged inside, by whichever package and in tasks started there, with the request's id."""
+    tokens = structlog.contextvars.bind_contextvars(request_id=request_id)
+    try:
+        yield
+    finally:
+        structlog.contextvars.reset_contextvars(**tokens)
 
 
 class Logs:
