@@ -2,7 +2,7 @@
 
 import importlib
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from clonk_core.cli.commands import CORE_COMMANDS, HIDDEN_COMMANDS, INTRODUCTION, plugin_commands
 from clonk_core.cli.exit_codes import OK, USAGE
@@ -31,6 +31,8 @@ def build(*, plugins: bool) -> App:
         help=INTRODUCTION,
         help_format="markdown",
         version_flags=(),
+        # `--create` needs no `--no-create`.
+        default_parameter=Parameter(negative=()),
         backend="trio",
         result_action="return_value",
         suppress_keyboard_interrupt=False,
