@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import attrs
+import psutil
 import pytest
 import trio
 
@@ -98,9 +99,16 @@ async def test_a_changed_model_restarts_the_process_and_keeps_the_conversation(
     assert "4711" in str(model.turns[-1].body["messages"])
 
 
-async def test_the_system_prompt_reaches_the_model(model: ScriptedModel, new_spec: NewSpec, chat: Say) -> None:
-    await chat(new_spec(system_prompt="Answer in Latin."), "hello")
-    assert "Answer in Latin." in str(model.turns[-1].body["system"])
+async def test_the_system_prompt_reaches_the_model_and_is_no_argument(
+    model: ScriptedModel, engine: Engine, new_spec: NewSpec, chat: Say
+) -> None:
+    spec = new_spec(system_prompt="Answer in Latin. " + "é" * 45_000)
+    await chat(spec, "hello")
+    assert spec.system_prompt is not None
+    assert spec.system_prompt in model.turns[-1].system
+    pid = engine.pid(spec.session_id)
+    assert pid is not None
+    assert "Latin" not in " ".join(psutil.Process(pid).cmdline())
 
 
 async def test_a_prompt_is_taken_as_it_is(

@@ -60,9 +60,6 @@ from clonk_core.plugin import (
     new_id,
 )
 
-SYSTEM_PROMPT_BYTES: Final = 100_000
-"""Linux takes arguments of at most 128 KiB each."""
-
 START_ERRORS: Final = (NotFound, SessionBusy, BinaryMissing, BinaryTooOld, BinaryBroken, CapacityReached)
 TURN_ERRORS: Final = (ApiError, ProcessDied, ProcessBroken, TurnStalled)
 
@@ -114,7 +111,7 @@ class ClaudeCode(Activation):
             working_dir: Where Claude works: an existing folder under an allowed root, absolute. When left out, the
                 configured one; when that does not exist, a new folder of the session's own.
             model: `sonnet`, `opus`, `haiku`, or a model's full name; the configured default when left out.
-            system_prompt: Added to the end of Claude Code's own system prompt; at most 100,000 bytes.
+            system_prompt: Added to the end of Claude Code's own system prompt; at most 100,000 characters.
             permission_mode: What the session may do without asking; the configured default when left out.
                 `bypassPermissions` needs the scope `claudecode:bypass`. A tool that would ask is refused in this
                 version.
@@ -122,8 +119,6 @@ class ClaudeCode(Activation):
         mode = permission_mode or self._settings.session.permission_mode
         if mode == "bypassPermissions" and permission_mode is not None and not call.caller.may("claudecode:bypass"):
             raise Forbidden("bypassPermissions needs the scope 'claudecode:bypass'", scope="claudecode:bypass")
-        if system_prompt is not None and len(system_prompt.encode()) > SYSTEM_PROMPT_BYTES:
-            raise InvalidParams(f"at most {SYSTEM_PROMPT_BYTES} bytes", path="$.system_prompt")
         session_id = new_id("sess")
         if await self._database.read(store.session_by_name, name) is not None:
             raise _name_taken(name)

@@ -1,6 +1,7 @@
 """The child's environment, built from nothing, and the pipe that carries its credential."""
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,3 +84,18 @@ def credential_pipe(credential: Credential | None) -> Iterator[tuple[tuple[int, 
         yield (reading,), {DESCRIPTOR_VARIABLES[credential.kind]: str(reading)}
     finally:
         os.close(reading)
+
+
+@contextmanager
+def system_prompt_file(text: str | None) -> Iterator[tuple[tuple[int, ...], tuple[str, ...]]]:
+    """Lend a file descriptor and the arguments that hand a system prompt to a child started meanwhile.
+
+    The file has no name, so that nobody else can open it and nothing is left behind.
+    """
+    if not text:
+        yield (), ()
+        return
+    with tempfile.TemporaryFile() as file:
+        file.write(text.encode())
+        file.flush()
+        yield (file.fileno(),), ("--append-system-prompt-file", f"/dev/fd/{file.fileno()}")

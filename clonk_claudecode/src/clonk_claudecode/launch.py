@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from clonk_claudecode.binary import Binary
-from clonk_claudecode.environment import build_environment, credential_pipe, prepare_config_dir
+from clonk_claudecode.environment import build_environment, credential_pipe, prepare_config_dir, system_prompt_file
 from clonk_claudecode.errors import BinaryBroken, ProcessDied
 from clonk_claudecode.process import BinaryProcess, Command, start_process
 from clonk_claudecode.spec import EngineSettings, SessionSpec
@@ -25,7 +25,7 @@ def contradicts(error: ProcessDied, *, resume: bool) -> bool:
 
 
 def build_arguments(spec: SessionSpec, *, resume: bool) -> tuple[str, ...]:
-    """Return the binary's arguments. The prompt never is one of them, nor is a secret."""
+    """Return the binary's arguments. Neither prompt nor system prompt is one of them: everyone can see arguments."""
     return (
         "-p",
         *("--input-format", "stream-json"),
@@ -37,7 +37,6 @@ def build_arguments(spec: SessionSpec, *, resume: bool) -> tuple[str, ...]:
         *("--model", spec.model),
         *("--permission-mode", spec.permission_mode),
         *(("--resume" if resume else "--session-id"), spec.claude_session_id),
-        *(("--append-system-prompt", spec.system_prompt) if spec.system_prompt else ()),
         *spec.extra_args,
     )
 
@@ -54,12 +53,15 @@ async def launch(
         prepare_config_dir(settings.config_dir)
     except OSError as error:
         raise BinaryBroken(f"its configuration folder cannot be made ({error.strerror})") from error
-    with credential_pipe(settings.credential) as (descriptors, variables):
+    with (
+        credential_pipe(settings.credential) as (descriptors, variables),
+        system_prompt_file(spec.system_prompt) as (prompt_descriptors, prompt_arguments),
+    ):
         command = Command(
-            argv=(str(binary.path), *build_arguments(spec, resume=resume)),
+            argv=(str(binary.path), *build_arguments(spec, resume=resume), *prompt_arguments),
             env={**build_environment(settings, mark=mark), **variables},
             working_dir=spec.working_dir,
             mark=mark,
-            pass_fds=descriptors,
+            pass_fds=(*descriptors, *prompt_descriptors),
         )
         return await start_process(command)
