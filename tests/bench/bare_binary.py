@@ -108,8 +108,18 @@ def find_binary() -> Path:
 
 
 @contextmanager
-def bare_binary(folder: Path, model_url: str, binary: Path) -> Iterator[BareBinary]:
-    """Start the binary as Clonk does, and end it afterwards."""
+def bare_binary(
+    folder: Path, model_url: str, binary: Path, *, session: str = "", resume: bool = False
+) -> Iterator[BareBinary]:
+    """Start the binary as Clonk does, and end it afterwards.
+
+    Args:
+        folder: Its configuration and its working directory go below.
+        model_url: Where the scripted model is.
+        binary: The binary.
+        session: UUID of the conversation; a new one when empty.
+        resume: Whether the conversation goes on that an earlier process has had.
+    """
     workspace = folder / "bare"
     workspace.mkdir(parents=True, exist_ok=True)
     settings = EngineSettings(
@@ -118,12 +128,12 @@ def bare_binary(folder: Path, model_url: str, binary: Path) -> Iterator[BareBina
         env={"ANTHROPIC_BASE_URL": model_url, "IS_SANDBOX": "1"},
         max_retries=1,
     )
-    spec = SessionSpec(session_id="sess_bare", claude_session_id=str(uuid.uuid4()), working_dir=workspace)
+    spec = SessionSpec(session_id="sess_bare", claude_session_id=session or str(uuid.uuid4()), working_dir=workspace)
     prepare_config_dir(settings.config_dir)
     with credential_pipe(Credential(kind="api_key", secret=TOKEN)) as (descriptors, variables):
         environment = build_environment(settings, mark="bench", environ=scrubbed_environment(folder))
         process = subprocess.Popen(
-            [str(binary), *build_arguments(spec, resume=False)],
+            [str(binary), *build_arguments(spec, resume=resume)],
             env={**environment, **variables},
             cwd=workspace,
             stdin=subprocess.PIPE,

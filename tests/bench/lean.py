@@ -59,13 +59,14 @@ def connect_websocket(port: int, path: str = "/ws") -> socket.socket:
     )
     answer = b""
     while b"\r\n\r\n" not in answer:
-        answer += _receive(opened)
+        answer += receive(opened)
     if not answer.startswith(b"HTTP/1.1 101"):
         raise RuntimeError(f"no WebSocket: {answer[:200]!r}")
     return opened
 
 
-def _receive(source: socket.socket) -> bytes:
+def receive(source: socket.socket) -> bytes:
+    """Return the next bytes; raises when there are none to come."""
     data = source.recv(RECEIVE_BYTES)
     if not data:
         raise RuntimeError("the server has closed the connection")
@@ -76,7 +77,7 @@ def receive_until(source: socket.socket, sign: bytes) -> bytes:
     """Return what comes, until it holds `sign`."""
     received = b""
     while sign not in received[-RECEIVE_BYTES * 2 :]:
-        received += _receive(source)
+        received += receive(source)
     return received
 
 
@@ -91,7 +92,7 @@ def http_answer(source: socket.socket) -> tuple[int, bytes, int]:
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
     length = int(headers["content-length"])
     while len(body) < length:
-        body += _receive(source)
+        body += receive(source)
     return int(lines[0].split(" ")[1]), body, len(head) + 4 + length
 
 
@@ -99,7 +100,7 @@ def websocket_answer(source: socket.socket) -> tuple[bytes, int]:
     """Read one unfragmented frame; return its payload and the size of the whole."""
     received = b""
     while True:
-        received += _receive(source)
+        received += receive(source)
         size, start = received[1] & 0x7F if len(received) > 1 else 0, 2
         if size == 126:
             size, start = struct.unpack("!H", received[2:4])[0], 4
@@ -140,7 +141,7 @@ class Load:
             connection.sendall(request)
             missing = wanted
             while missing > 0:
-                missing -= len(_receive(connection))
+                missing -= len(receive(connection))
             took.append(time.perf_counter() - began)
             _check(missing)
         return took
@@ -159,7 +160,7 @@ class Load:
             connection.sendall(self._request)
         while open_calls:
             for number, _ in poll.poll():
-                missing[number] -= len(_receive(by_number[number]))
+                missing[number] -= len(receive(by_number[number]))
                 _check(min(missing[number], 0))
                 if missing[number]:
                     continue
