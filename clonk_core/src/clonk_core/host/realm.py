@@ -10,7 +10,15 @@ from typing import Any, Final
 import trio
 
 from clonk_core.config.settings import Settings
-from clonk_core.errors import ActivationError, ClonkError, DeadlineExceeded, Internal, InvalidParams, PluginError
+from clonk_core.errors import (
+    ActivationError,
+    CallError,
+    ClonkError,
+    DeadlineExceeded,
+    Internal,
+    InvalidParams,
+    PluginError,
+)
 from clonk_core.host.discovery import Plugin, Plugins, describe
 from clonk_core.host.events import EventBus
 from clonk_core.host.invoke import Invoker
@@ -20,7 +28,7 @@ from clonk_core.host.services import supervise
 from clonk_core.host.view import RealmHub
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Database, Following, Hub
-from clonk_core.messages import Call, Caller, JsonValue, Method, Reply
+from clonk_core.messages import Call, Caller, ErrorObject, JsonValue, Method, Reply
 from clonk_core.observe.logs import Logs
 from clonk_core.plugin import Activation
 from clonk_core.runs.book import open_runs
@@ -122,9 +130,15 @@ class Realm:
         try:
             return await self.invoker.invoke(method, params, caller, call_id, deadline_s=deadline_s)
         except InvalidParams as error:
-            if type(error) is InvalidParams and error.method is None:  # an activation's own; it need not know its name
-                raise error.named(method.name) from error
-            raise
+            named = _named(error, method.name)
+            if named is error:
+                raise
+            raise named from error
+
+    def _error_of_run(self, error: CallError) -> ErrorObject:
+        """Return the error object of a run's last event: what a plain call would have answered."""
+        call = self.current.get()  # the run's task has the context of the call that started it
+        return error_object(error if call is None else _named(error, call.method))
 
     # Opening.
 
@@ -138,7 +152,7 @@ class Realm:
             open_runs(
                 self.core_database,
                 encode=self.converter.encode,
-                error_object=error_object,
+                error_object=self._error_of_run,
                 incident=self.incident,
                 limits=limits,
                 clock=lambda: datetime.now(UTC),
@@ -230,11 +244,19 @@ class Realm:
 
     # Faults.
 
-    def incident(self, error: BaseException, where: str = "run") -> Internal:
-        """Record a bug under a new incident id and return what the caller may know."""
+    def incident(self, error: BaseException, where: str | None = None) -> Internal:
+        """Record a bug under a new incident id and return what the caller may know.
+
+        Args:
+            error: What was raised.
+            where: Method in which; None for the one that runs now.
+        """
         incident = new_id("inc")
         kind = "activation" if isinstance(error, ActivationError) else "bug"
-        self.log.error("incident", incident=incident, where=where, fault=kind, exc_info=error)
+        call = self.current.get()
+        subscription = {"subscription": call.run_id} if call and call.run_id else {}
+        where = where or (call.method if call else "runs")
+        self.log.error("incident", incident=incident, where=where, fault=kind, **subscription, exc_info=error)
         return Internal(incident)
 
 
@@ -273,6 +295,13 @@ async def open_realm(
                 with trio.move_on_after(settings.streams.stop_grace_s + CLOSE_WITHIN_S, shield=True):
                     await realm.stop_runs()
                 services.cancel_scope.cancel()
+
+
+def _named(error: CallError, method: str) -> CallError:
+    """Return an activation's own `InvalidParams` with the method's name, which it need not know; others as they are."""
+    if type(error) is InvalidParams and error.method is None:
+        return error.named(method)
+    return error
 
 
 def _with_children(activations: Iterable[Activation]) -> list[Activation]:
