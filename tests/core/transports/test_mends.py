@@ -99,6 +99,16 @@ async def test_mend_6_requests_behind_the_last_one_do_not_hold_the_connection(li
     assert list_log.told("exception") == []
 
 
+async def test_mend_8_an_offer_of_http_2_is_passed_over(list_log: Any) -> None:
+    async with serving_app(answering(b"fine"), list_log) as (port, _):
+        offer = b"Connection: close, Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
+        answer = await talk(port, b"GET / HTTP/1.1\r\nHost: x\r\n" + offer + b"\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b"fine")
+        await talk(port, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+    assert list_log.told("exception") == []
+
+
 async def test_half_a_request_line_is_closed_after_the_idle_time(list_log: Any) -> None:
     async with serving_app(answering(b"fine"), list_log) as (port, _):
         assert await talk(port, b"GET / HT") == b""

@@ -7,7 +7,7 @@ import attrs
 import trio
 
 from clonk_core.config.settings import ServerSettings
-from clonk_core.errors import CallError, DeadlineExceeded, InvalidParams, InvalidRequest, TooLarge
+from clonk_core.errors import CallError, DeadlineExceeded, InvalidParams, InvalidRequest, NotFound, TooLarge
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection, Dispatch, Following, Log
 from clonk_core.messages import Reply, Request
@@ -58,7 +58,8 @@ class HttpApp:
     ) -> None:
         """Serve one request."""
         if scope["type"] != "http":
-            return  # no WebSocket on this port; the server answers 403
+            await _refuse_websocket(send)
+            return
         headers: dict[bytes, bytes] = dict(scope["headers"])
         origin = headers.get(b"origin")
         exchange = Exchange(scope, headers, receive, with_cors(send, origin) if origin is not None else send)
@@ -199,6 +200,14 @@ class HttpApp:
             id=new_id("conn"),
             bearer=bearer_token(exchange.headers.get(b"authorization")),
         )
+
+
+async def _refuse_websocket(send: Callable[[Any], Awaitable[None]]) -> None:
+    """Answer a handshake on the wrong port, whoever sent it (ASGI's extension `websocket.http.response`)."""
+    error = NotFound("no WebSocket on this port; it is on the one that the setting `server.websocket_port` names")
+    headers = [(b"content-type", JSON.encode()), (b"connection", b"close")]
+    await send({"type": "websocket.http.response.start", "status": 404, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": error_bytes(None, error)})
 
 
 def _check_content_type(headers: Mapping[bytes, bytes]) -> None:

@@ -13,6 +13,8 @@
 6. Pipelined requests behind the last answer of a connection leave its task waiting for ever. The moment of 4 ends it.
 7. Every request starts and stops a task that watches for idleness, and every answer goes out in two writes. The limit
    of the reading is moved instead, and the head waits for the body: a fifth of the CPU time of a small call.
+8. A client that offers HTTP/2 beside (`Upgrade: h2c`, as Java's and curl's do) is promised it and then cut off; so is
+   one that begins with it. The offer is passed over, as a server may (RFC 9110, section 7.8).
 
 Written for hypercorn 0.18, HTTP/1 without TLS.
 """
@@ -208,6 +210,13 @@ def _is_last(message: Any) -> bool:
     return message is None or (message["type"] == "http.response.body" and not message.get("more_body", False))
 
 
+class MendedProtocol(H11Protocol):
+    """HTTP/1 and nothing else; mend 8."""
+
+    async def _check_protocol(self, event: Any) -> None:
+        """Change to no other protocol."""
+
+
 class MendedServer(TCPServer):
     """One connection; mends 2, 4, 5, 6 and 7."""
 
@@ -249,7 +258,7 @@ class MendedServer(TCPServer):
             server = parse_socket_addr(socket.family, socket.getsockname())
             async with MendedTaskGroup(self._hold, self._let_go) as task_group:
                 self._task_group = task_group
-                self.protocol = H11Protocol(  # type: ignore[assignment]
+                self.protocol = MendedProtocol(  # type: ignore[assignment]
                     self.app,
                     self.config,
                     self.context,
