@@ -5,9 +5,8 @@
 # or derive an image from this one and put `claude` on its PATH.
 #
 # This version serves the loopback interface only, since it has no API keys yet: a published port reaches nothing.
-# Use the server from inside the container:
-#   docker exec -i clonk clonk stdio
-#   docker exec clonk clonk call health.check
+#   docker exec clonk clonk call health.check            calls the server from inside its container
+#   docker run -i --rm clonk clonk stdio                 serves the program that starts the container, without a port
 
 FROM python:3.12-slim
 
@@ -17,7 +16,7 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends git \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --create-home --home-dir /home/clonk clonk \
-    && install -d -o clonk -g clonk /var/clonk /etc/clonk
+    && install -d -o clonk -g clonk /var/clonk /etc/clonk /workspace
 
 WORKDIR /usr/src/clonk
 COPY pyproject.toml uv.lock README.md LICENSE CHANGELOG.md ./
