@@ -26,6 +26,9 @@ from clonk_core.wire.jsonrpc import (
 MAX_CALLS: Final = 64
 """Messages of one connection that are worked on at the same time. More wait in the socket, which slows the sender."""
 
+_MAX_PARKED: Final = 4
+"""Workers beyond these do not wait for their next turn, but end."""
+
 MAX_STREAMS: Final = 1024
 """Streams of one connection that are followed at the same time; each holds up to one batch (256 KiB) in memory. Beyond
 them, plain calls (such as `rpc.cancel`) are still answered."""
@@ -43,62 +46,104 @@ class _Opened:
     go: trio.Event
 
 
+Receive = Callable[[], Awaitable[bytes | CallError | None]]
+"""Returns the next message, the error of something that came in and is none, or None when nothing more comes."""
+
+
 class Duplex:
-    """One connection: `accept` takes what comes in, `send` is given what goes out, `run` holds the work in between."""
+    """One connection: `run` takes messages from `receive` and answers through `send`.
+
+    Workers take turns at receiving: whoever has a message hands the turn on and answers it. That spares starting a task
+    for each message, a tenth of a small call.
+    """
 
     def __init__(self, doorway: Doorway, connection: Connection, send: SendMessages, limits: Limits) -> None:
         self.connection = connection
         self._doorway = doorway
         self._send = send
         self._limits = limits
-        self._calls: trio.Nursery
+        self._receive: Receive
+        self._workers: trio.Nursery
         self._streams: trio.Nursery
-        self._reading = True
+        self._turn = trio.Lock()
+        self._worker_count = 0
+        self._parked_count = 0
+        self._input_over = trio.Event()
+        self._follows = True
         self._calls_open = 0
         self._streams_open = 0
-        self._room = trio.Event()
         self._quiet = trio.Event()
         self._quiet.set()
-        self.waits_for_room = False
 
-    async def run(self, read: Callable[[], Awaitable[None]], *, linger_s: float) -> None:
-        """Work until `read` returns, which gives each message to `accept` (or `refuse`).
+    async def run(self, receive: Receive, *, linger_s: float) -> None:
+        """Work until `receive` returns None.
 
         Then streams may go on for `linger_s` and are left; calls are worked to their end, limited by their deadline.
         """
-        async with trio.open_nursery() as self._calls:
+        self._receive = receive
+        async with trio.open_nursery() as self._workers:
             async with trio.open_nursery() as self._streams:
-                await read()
+                self._add_worker()
+                await self._input_over.wait()
                 if linger_s:
                     with trio.move_on_after(linger_s):
                         await self.wait_quiet()
-                self._reading = False
+                self._follows = False
                 self._streams.cancel_scope.cancel()
+
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether nothing is received because enough is being worked on."""
+        return self._calls_open >= MAX_CALLS
 
     async def wait_quiet(self) -> None:
         """Wait until no call is worked on and no stream is followed."""
-        await self._quiet.wait()
+        while not self._quiet.is_set():
+            await self._quiet.wait()
 
-    async def accept(self, message: bytes) -> None:
-        """Take one message; waits only when too many are being worked on."""
-        while self._calls_open >= MAX_CALLS:
-            self._room = trio.Event()
-            self.waits_for_room = True
-            await self._room.wait()
-            self.waits_for_room = False
-        if self._quiet.is_set():
-            self._quiet = trio.Event()
-        self._calls_open += 1
-        self._calls.start_soon(self._answer, message)
+    # ── workers ──────────────────────────────────────────────────────────────
 
-    async def refuse(self, error: CallError) -> None:
-        """Answer something that came in and is no message."""
-        await self._send_if_there(error_bytes(None, error))
+    def _add_worker(self) -> None:
+        self._worker_count += 1
+        self._workers.start_soon(self._work)
+
+    async def _work(self) -> None:
+        try:
+            while self._parked_count < _MAX_PARKED:
+                await self._take_turn()
+                try:
+                    message = None if self._input_over.is_set() else await self._receive()
+                finally:
+                    self._turn.release()
+                if message is None:
+                    self._input_over.set()
+                    return
+                if not self._parked_count and self._worker_count < MAX_CALLS:
+                    self._add_worker()
+                await self._answer(message)
+        finally:
+            self._worker_count -= 1
+
+    async def _take_turn(self) -> None:
+        try:
+            self._turn.acquire_nowait()
+        except trio.WouldBlock:
+            self._parked_count += 1
+            try:
+                await self._turn.acquire()
+            finally:
+                self._parked_count -= 1
 
     # ── calls ────────────────────────────────────────────────────────────────
 
-    async def _answer(self, message: bytes) -> None:
+    async def _answer(self, message: bytes | CallError) -> None:
+        self._calls_open += 1
+        if self._quiet.is_set():
+            self._quiet = trio.Event()
         try:
+            if isinstance(message, CallError):
+                await self._send((error_bytes(None, message),))
+                return
             incoming = parse(message, self._limits)
             del message  # up to 10 MiB that the call does not need to hold
             if isinstance(incoming, Batch):
@@ -110,7 +155,6 @@ class Duplex:
             pass
         finally:
             self._calls_open -= 1
-            self._room.set()
             self._note_quiet()
 
     async def _answer_batch(self, batch: Batch) -> None:
@@ -151,7 +195,7 @@ class Duplex:
     # ── streams ──────────────────────────────────────────────────────────────
 
     async def _open_stream(self, following: Following) -> _Opened:
-        if not self._reading:
+        if not self._follows:
             await self._doorway.leave_unread(following)
             raise PeerGone
         go: trio.Event = await self._streams.start(self._follow, following)

@@ -295,7 +295,9 @@ class MendedServer(TCPServer):
 
     def _note_idle(self, *, idle: bool) -> None:
         self._idle = idle
-        if not self._over:
+        if idle and self.context.terminated.is_set():
+            self._reading.cancel()  # the shutdown began while the last answer was written
+        elif not self._over:
             self._reading.deadline = trio.current_time() + self._limits.idle_timeout_s if idle else math.inf
 
     def _hold(self) -> None:

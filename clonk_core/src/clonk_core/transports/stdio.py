@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 import trio
 
 from clonk_core.config.settings import ServerSettings
-from clonk_core.errors import TooLarge
+from clonk_core.errors import CallError, TooLarge
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection, Dispatch, Log
 from clonk_core.transports.doorway import Doorway, PeerGone
@@ -47,13 +48,12 @@ async def serve_stdio(
     connection = Connection(transport="stdio", peer="stdio", id=new_id("conn"))
     duplex = Duplex(Doorway(dispatch, log), connection, writer.send, limits)
 
-    async def read() -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_when, trio.Event() if shutdown is None else shutdown, nursery.cancel_scope)
-            await _read_lines(source, duplex, settings.max_message_bytes)
-            nursery.cancel_scope.cancel()
-
-    await duplex.run(read, linger_s=settings.shutdown_grace_s)
+    reader = _LineReader(source, settings.max_message_bytes)
+    async with trio.open_nursery() as nursery:
+        if shutdown is not None:
+            nursery.start_soon(reader.end_when, shutdown)
+        await duplex.run(reader.receive, linger_s=settings.shutdown_grace_s)
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -79,43 +79,67 @@ async def own_stdio() -> AsyncIterator[tuple[trio.abc.ReceiveStream, trio.abc.Se
         os.close(kept_out)
 
 
-async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
+class _LineReader:
+    """Reads messages as lines; one over the limit is counted, thrown away, and an error when it ends."""
 
+    def __init__(self, source: trio.abc.ReceiveStream, limit: int) -> None:
+        self._source = source
+        self._limit = limit
+        self._whole: deque[bytes] = deque()
+        self._rest = b""
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._is_over = False
+        self._reading: trio.CancelScope | None = None
 
-async def _read_lines(source: trio.abc.ReceiveStream, duplex: Duplex, limit: int) -> None:
-    """Give each line to the connection; a line over the limit is counted, thrown away and refused when it ends."""
-    parts: list[bytes] = []
-    size = 0
+    async def end_when(self, event: trio.Event) -> None:
+        """Behave as if the input had ended when `event` is set."""
+        await event.wait()
+        self._is_over = True
+        if self._reading is not None:
+            self._reading.cancel()
 
-    async def end_line() -> None:
-        if size > limit:
-            await duplex.refuse(TooLarge(f"the line has {size} bytes; at most {limit} are taken", limit=limit))
+    async def receive(self) -> bytes | CallError | None:
+        """Return the next message; see `duplex.Receive`."""
+        while True:
+            while self._whole:
+                self._take(self._whole.popleft())
+                message = self._end_line()
+                if message is not None:
+                    return message
+            self._take(self._rest)
+            self._rest = b""
+            if self._is_over:
+                return self._end_line()  # a last line needs no line end
+            piece = await self._read()
+            *whole, self._rest = piece.split(b"\n")
+            self._whole.extend(whole)
+            if not piece:
+                self._is_over = True
+
+    async def _read(self) -> bytes:
+        """Return the next bytes, none when there are no more."""
+        with trio.CancelScope() as self._reading:
+            try:
+                return bytes(await self._source.receive_some(_READ_BYTES))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+        return b""
+
+    def _take(self, part: bytes) -> None:
+        self._size += len(part)
+        if self._size <= self._limit:
+            self._parts.append(part)
         else:
-            line = b"".join(parts)
-            if line and not line.isspace():
-                await duplex.accept(line)
+            self._parts.clear()
 
-    while True:
-        try:
-            piece = bytes(await source.receive_some(_READ_BYTES))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            piece = b""
-        *ended, rest = piece.split(b"\n")
-        for line in ended:
-            size += len(line)
-            parts.append(line)
-            await end_line()
-            parts, size = [], 0
-        size += len(rest)
-        if size <= limit:
-            parts.append(rest)
-        else:
-            parts.clear()
-        if not piece:
-            await end_line()  # a last line needs no line end
-            return
+    def _end_line(self) -> bytes | CallError | None:
+        """Return the line that has ended as a message; None when it is empty."""
+        size, line = self._size, b"".join(self._parts)
+        self._size, self._parts = 0, []
+        if size > self._limit:
+            return TooLarge(f"the line has {size} bytes; at most {self._limit} are taken", limit=self._limit)
+        return line if line and not line.isspace() else None
 
 
 class _LineWriter:

@@ -96,8 +96,6 @@ class _Peer:
         )
         self._socket = ServerConnection(
             stream,
-            on_message=self._duplex.accept,
-            on_refused=self._duplex.refuse,
             max_message_bytes=self._settings.max_message_bytes,
             send_timeout_s=self._settings.send_timeout_s,
         )
@@ -106,7 +104,7 @@ class _Peer:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._greet_and_watch)
             nursery.start_soon(self._socket.watch_sends)
-            await self._duplex.run(self._socket.serve, linger_s=0)
+            await self._duplex.run(self._socket.receive, linger_s=0)
             nursery.cancel_scope.cancel()
         if self._socket.stalled:
             self._log.warning(
