@@ -76,9 +76,7 @@ class GroupCommit:
                 try:
                     await job.wait_turn()
                 except BaseException:
-                    # When it is in a group already there is nothing to take back.
-                    if job in self._waiting:
-                        self._waiting.remove(job)
+                    self._withdraw(job)
                     raise
                 if not job.leads:
                     return job.unwrap()
@@ -103,10 +101,21 @@ class GroupCommit:
         finally:
             for job in group[1:]:
                 job.wake(leads=False)
-            if self._waiting:
-                self._waiting.popleft().wake(leads=True)
-            else:
-                self._led = False
+            self._pass_lead_on()
+
+    def _pass_lead_on(self) -> None:
+        if self._waiting:
+            self._waiting.popleft().wake(leads=True)
+        else:
+            self._led = False
+
+    def _withdraw(self, job: Job) -> None:
+        """Take back a function whose caller was cancelled; when it is in a group already there is nothing to take."""
+        if job in self._waiting:
+            self._waiting.remove(job)
+        elif job.leads:
+            # Given the lead in the same round of the scheduler as it was cancelled: nobody else would lead any more.
+            self._pass_lead_on()
 
 
 def run_group(connection: apsw.Connection, path: Path, jobs: Sequence[Job]) -> None:
