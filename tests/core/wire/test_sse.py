@@ -46,6 +46,13 @@ def test_a_subscription_with_percent_signs_is_written_as_it_is() -> None:
     assert json.loads(found.data)["params"]["subscription"] == "sub_%d%%"
 
 
+def test_readers_that_are_given_the_same_batch_get_the_same_bytes_and_another_batch_gets_its_own() -> None:
+    writer = SubscriptionWriter("sub_1")
+    batch, same, other = (Event(1, b"1"),), (Event(1, b"1"),), (Event(2, b"2"),)
+    assert writer.batch(batch) is writer.batch(batch)
+    assert writer.batch(other) != writer.batch(batch) == writer.batch(same)
+
+
 def test_comments_and_keep_alives_are_no_events() -> None:
     assert read(KEEP_ALIVE + comment_bytes("two\nlines") + event_bytes(b"x")) == [ServerSentEvent("x", "message", "")]
 

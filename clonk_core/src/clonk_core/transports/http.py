@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import attrs
 import trio
@@ -29,7 +30,7 @@ from clonk_core.wire.jsonrpc import (
     reply_bytes,
     subscription_reply,
 )
-from clonk_core.wire.sse import split_event_id
+from clonk_core.wire.sse import SubscriptionWriter, split_event_id
 
 PATH: Final = "/mcp"
 _ALLOW: Final = (b"allow", b"GET, POST, OPTIONS")
@@ -52,6 +53,8 @@ class HttpApp:
         self._limits = Limits(message_bytes=settings.max_body_bytes, batch_items=settings.max_batch_items)
         self._guard = guard
         self._pages = pages
+        # Of the runs that are being read.
+        self._writers: WeakValueDictionary[str, SubscriptionWriter] = WeakValueDictionary()
 
     async def __call__(
         self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
@@ -189,8 +192,14 @@ class HttpApp:
         if prefers_json(exchange.header_list(b"accept")):
             await answer_as_json(exchange, self._doorway, following, id_)
             return
-        first = subscription_reply(id_, following.run.id) if acknowledge else b""
-        await answer_as_stream(exchange, self._doorway, following, first, keep_alive_s=self._settings.keep_alive_s)
+        run_id = following.run.id
+        first = subscription_reply(id_, run_id) if acknowledge else b""
+        writer = self._writers.get(run_id)
+        if writer is None:
+            writer = self._writers[run_id] = SubscriptionWriter(run_id)
+        await answer_as_stream(
+            exchange, self._doorway, following, first, writer=writer, keep_alive_s=self._settings.keep_alive_s
+        )
 
     def _connection(self, exchange: Exchange) -> Connection:
         client = exchange.scope["client"]

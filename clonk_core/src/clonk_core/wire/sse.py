@@ -1,7 +1,7 @@
 """Server-sent events (WHATWG HTML, section 9.2): events to bytes, and an incremental reader for clients."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import attrs
@@ -44,10 +44,15 @@ def event_bytes(message: bytes, id_: str | None = None) -> bytes:
 
 
 class SubscriptionWriter:
-    """Writes the events of one subscription, each with the id `<subscription>/<seq>`."""
+    """Writes the events of one subscription, each with the id `<subscription>/<seq>`.
+
+    Readers of one run may share a writer: who is given the very batch that was written last gets the same bytes.
+    """
 
     def __init__(self, subscription: str) -> None:
         self.frames = Frames(subscription)
+        self._last_events: Sequence[Event] = ()
+        self._last_bytes = b""
         self._id = b"id: %b/" % subscription.encode()
         opening = self.frames.event(0, b"").split(b'"seq":', 1)[0]
         # Head and tail of a whole event, so that one formatting gives id and frame.
@@ -56,8 +61,13 @@ class SubscriptionWriter:
             opening.replace(b"%", b"%%"),
         )
 
-    def batch(self, events: Iterable[Event]) -> bytes:
-        """Return a batch of events as one piece of bytes, to be written at once."""
+    def batch(self, events: Sequence[Event]) -> bytes:
+        """Return a batch of events, which must not change, as one piece of bytes, to be written at once."""
+        if events is not self._last_events:
+            self._last_events, self._last_bytes = events, self._written(events)
+        return self._last_bytes
+
+    def _written(self, events: Sequence[Event]) -> bytes:
         template = self._format
         parts = [template % (event.seq, event.seq, event.payload) for event in events]
         joined = b"".join(parts)
