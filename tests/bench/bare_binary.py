@@ -57,7 +57,11 @@ class BareBinary:
 
     def initialize(self) -> None:
         """Wait until it is ready."""
-        request = {"type": "control_request", "request_id": "bench", "request": {"subtype": "initialize", "hooks": None}}
+        request = {
+            "type": "control_request",
+            "request_id": "bench",
+            "request": {"subtype": "initialize", "hooks": None},
+        }
         self._write(request)
         while not any(b'"control_response"' in line for line in self._read_lines()):
             pass

@@ -107,7 +107,12 @@ def _compare(transport: str, peer_name: str, pair: tuple[Side, Side], rounds: in
             side.round(count)
     peer, ours = pair
     yield _figure(
-        f"{transport} call, one connection", peer_name, ours.single_s, peer.single_s, ours.single_cpu_s, peer.single_cpu_s
+        f"{transport} call, one connection",
+        peer_name,
+        ours.single_s,
+        peer.single_s,
+        ours.single_cpu_s,
+        peer.single_cpu_s,
     )
     yield _figure(
         f"{transport} call, {CONNECTIONS} connections",

@@ -79,9 +79,7 @@ class ProcessPerPrompt:
     def __call__(self, prompt: str) -> float:
         """Start the binary, ask at once, end it; return the seconds from the start to the first text."""
         began = time.perf_counter()
-        with bare_binary(
-            self._folder, self._model, self._binary, session=self._session, resume=self._resume
-        ) as bare:
+        with bare_binary(self._folder, self._model, self._binary, session=self._session, resume=self._resume) as bare:
             started = time.perf_counter()
             self._resume = True
             return started - began + bare.ask(prompt).first_text_s

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,7 @@ from tests.bench import lean
 from tests.bench.bare_binary import BareBinary, bare_binary, find_binary
 from tests.bench.figures import Figure, median
 from tests.bench.processes import Server, claudecode_section, clonk_server, scripted_model
-from tests.bench.sessions import Reading, chat_request, create_session, read_all, subscription_of
+from tests.bench.sessions import Reading, begin_chat, create_session, read_all
 
 DELTAS: Final = 50_000
 READERS: Final = (1, 20)
@@ -42,7 +43,8 @@ def measure(*, quick: bool) -> Iterator[Figure]:
             bare.initialize()
             http = lean.connect(server.http_port)
             yield from _live(server, http, bare, deltas, rounds)
-            yield from _replay(server, http, replays)
+            subscription, _ = _relay(server, "readers-1", "count once more", readers=1)
+            yield from _replay(server, subscription, replays)
 
 
 # ── live ─────────────────────────────────────────────────────────────────────
@@ -64,7 +66,7 @@ def _live(server: Server, http: socket.socket, bare: BareBinary, deltas: int, ro
         bare_rates.append(deltas / (answer.last_text_s - answer.first_text_s))
         for readers, name in sessions.items():
             before = lean.cpu_s(server.pid)
-            readings = _relay(server, name, f"count {number}", readers=readers)
+            _, readings = _relay(server, name, f"count {number}", readers=readers)
             cpu_us[readers].append((lean.cpu_s(server.pid) - before) / readings[0].events * 1e6)
             first = min(reading.first_text_s for reading in readings)
             rates[readers].append(readings[0].events / (max(reading.last_s for reading in readings) - first))
@@ -83,20 +85,13 @@ def _live(server: Server, http: socket.socket, bare: BareBinary, deltas: int, ro
         )
 
 
-def _relay(server: Server, name: str, prompt: str, *, readers: int) -> list[Reading]:
-    """Chat over SSE with further readers that resume from the start; return what each has read."""
-    first = lean.connect(server.http_port)
-    first.sendall(lean.http_post(chat_request(name, prompt)))
-    connections = [first]
-    if readers > 1:
-        with lean.connect(server.http_port) as http:
-            subscription = subscription_of(http)
-        for _ in range(readers - 1):
-            connections.append(_resume(server, subscription))
-    readings = read_all(connections)
-    for connection in connections:
-        connection.close()
-    return readings
+def _relay(server: Server, name: str, prompt: str, *, readers: int) -> tuple[str, list[Reading]]:
+    """Chat over SSE with further readers that resume from the start; return the run and what each has read."""
+    with ExitStack() as stack:
+        first = stack.enter_context(lean.connect(server.http_port))
+        subscription, begun = begin_chat(first, name, prompt)
+        others = [stack.enter_context(_resume(server, subscription)) for _ in range(readers - 1)]
+        return subscription, read_all([first, *others], begun)
 
 
 def _resume(server: Server, subscription: str) -> socket.socket:
@@ -108,8 +103,7 @@ def _resume(server: Server, subscription: str) -> socket.socket:
 # ── replay ───────────────────────────────────────────────────────────────────
 
 
-def _replay(server: Server, http: socket.socket, rounds: int) -> Iterator[Figure]:
-    subscription = subscription_of(http)
+def _replay(server: Server, subscription: str, rounds: int) -> Iterator[Figure]:
     rates, raw_rates, cpu_us = [], [], []
     for _ in range(rounds):
         before = lean.cpu_s(server.pid)

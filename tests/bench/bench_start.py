@@ -22,7 +22,12 @@ def measure(*, quick: bool) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory(prefix="clonk-bench-") as name:
         folder = Path(name)
         bare, peer, ours, helped = _in_turns(
-            folder, imports, ["pass"], ["import attrs, pluggy"], ["import clonk_core.plugin"], ["-m", "clonk_core", "--help"]
+            folder,
+            imports,
+            ["pass"],
+            ["import attrs, pluggy"],
+            ["import clonk_core.plugin"],
+            ["-m", "clonk_core", "--help"],
         )
         yield from _server(folder, starts, bare)
     value = median(ours) - median(bare)

@@ -22,7 +22,9 @@ def request_json(method: str, params: Any, id_: int = 1) -> bytes:
 
 def http_post(body: bytes, path: str = "/mcp") -> bytes:
     """Return a whole POST request."""
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    )
     return head.encode() + b"\r\n" + body
 
 

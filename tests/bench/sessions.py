@@ -5,7 +5,7 @@ import select
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -17,7 +17,12 @@ DEADLINE_S: Final = 120.0
 _TEXT: Final = b'"type":"text_delta"'
 _HEAD: Final = b'"seq":'
 _DONE: Final = re.compile(rb'"seq":(\d+),"result":\{"type":"done","outcome":"([a-z]+)"[^\n]*')
+_RUN: Final = re.compile(rb'"result":"(sub_[0-9a-z]+)"')
 _STREAM_END: Final = b"0\r\n\r\n"
+_DONE_SIGN: Final = b'"type":"done"'
+_EDGE_BYTES: Final = 32
+"""More than the longest sign has."""
+
 _KEPT_BYTES: Final = 2048
 """More than the last event has."""
 
@@ -45,15 +50,16 @@ class Reading:
         """Count what came; a reader that parsed it would be slower than the server."""
         self.last_s = time.perf_counter()
         self.size += len(data)
-        joined = self._kept + data
-        # A head counts with the piece that completes it.
-        self.events += joined.count(_HEAD) - self._kept.count(_HEAD)
-        if not self.first_text_s and _TEXT in joined:
+        # What lies across the border of two pieces; large ones are not copied for it.
+        edge = self._kept[-_EDGE_BYTES:] + data[:_EDGE_BYTES]
+        self.events += data.count(_HEAD) + _across(edge, len(self._kept[-_EDGE_BYTES:]))
+        if not self.first_text_s and (_TEXT in data or _TEXT in edge):
             self.first_text_s = self.last_s
-        self._kept = joined[-_KEPT_BYTES:]
-        found = _DONE.search(self._kept)
-        if found is not None:
-            self._check_end(int(found[1]), found)
+        self._kept = data[-_KEPT_BYTES:] if len(data) >= _KEPT_BYTES else (self._kept + data)[-_KEPT_BYTES:]
+        if _DONE_SIGN in self._kept:
+            found = _DONE.search(self._kept)
+            if found is not None:
+                self._check_end(int(found[1]), found)
 
     def _check_end(self, last_seq: int, done: re.Match[bytes]) -> None:
         if done[2] != b"complete":
@@ -66,6 +72,12 @@ class Reading:
     def stream_ended(self) -> bool:
         """Whether the answer of an HTTP connection is complete, so that it can be used again."""
         return self.done and self._kept.endswith(_STREAM_END)
+
+
+def _across(edge: bytes, border: int) -> int:
+    """Return how many heads begin before the border and end behind it: one or none."""
+    start = edge.find(_HEAD, max(0, border - len(_HEAD) + 1))
+    return int(0 <= start < border < start + len(_HEAD))
 
 
 def chat_request(name: str, prompt: str) -> bytes:
@@ -98,9 +110,15 @@ def _ask(connection: socket.socket, request: bytes, *, is_http: bool) -> tuple[f
     return reading.first_text_s - began, reading
 
 
-def read_all(connections: Sequence[socket.socket]) -> list[Reading]:
-    """Read one run on each connection, all at the same time, until each has its last event."""
+def read_all(connections: Sequence[socket.socket], first: Reading | None = None) -> list[Reading]:
+    """Read one run on each connection, all at the same time, until each has its last event.
+
+    Args:
+        connections: The connections.
+        first: What has been read already on the first one.
+    """
     readings = {connection.fileno(): Reading() for connection in connections}
+    readings[connections[0].fileno()] = first or Reading()
     by_number = {connection.fileno(): connection for connection in connections}
     deadline = time.perf_counter() + DEADLINE_S
     with select.epoll() as poll:
@@ -118,7 +136,17 @@ def read_all(connections: Sequence[socket.socket]) -> list[Reading]:
     return list(readings.values())
 
 
-def subscription_of(http: socket.socket) -> str:
-    """Return the newest run of the caller."""
-    newest: Any = lean.http_call(http, "rpc.subscriptions", limit=1)
-    return str(newest[0]["subscription"])
+def begin_chat(http: socket.socket, name: str, prompt: str) -> tuple[str, Reading]:
+    """Chat over SSE; return the run and what has been read when it was known."""
+    reading = Reading()
+    http.sendall(lean.http_post(chat_request(name, prompt)))
+    received = b""
+    while True:
+        data = lean.receive(http)
+        reading.take(data)
+        received += data
+        found = _RUN.search(received)
+        if found is not None:
+            return found[1].decode(), reading
+        if b"\r\n\r\n" in received and b'"error":' in received:
+            raise RuntimeError(f"the chat is refused: {received.decode(errors='replace')}")
