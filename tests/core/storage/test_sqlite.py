@@ -110,6 +110,16 @@ async def test_a_taken_name_is_a_constraint_violation_inside_and_outside_the_tra
     assert await database.read(names) == ["a"]
 
 
+async def test_an_error_met_while_rows_are_read_is_translated_too(database: SqliteDatabase) -> None:
+    def fail_at_the_second_row(transaction: Transaction) -> list[object]:
+        numbers = "with n(i) as (values (1), (-9223372036854775808)) select abs(i) from n"
+        return list(transaction.execute(numbers))
+
+    for use in (database.run, database.read, database.write_grouped):
+        with pytest.raises(StorageError):
+            await use(fail_at_the_second_row)
+
+
 async def test_wrong_sql_is_a_storage_error_and_harms_nobody(database: SqliteDatabase) -> None:
     with pytest.raises(StorageError):
         await database.run(lambda t: t.execute("selekt 1"))

@@ -28,9 +28,8 @@ def hold_data_dir(path: Path) -> Iterator[Path]:
         StorageError: It cannot be made or written, or another server holds it; that one's process id is named.
     """
     path = path.expanduser().absolute()
+    make_folder(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise translate_os(error, path) from error
@@ -39,6 +38,24 @@ def hold_data_dir(path: Path) -> Iterator[Path]:
         yield path
     finally:
         os.close(lock)
+
+
+def make_folder(path: Path, *, mode: int = 0o700) -> None:
+    """Make a folder, with those above it, when it is not there.
+
+    Args:
+        path: Which.
+        mode: Its permissions, less what the process's umask takes away; for its owner alone when left out.
+
+    Raises:
+        StorageFull: The disk is full.
+        StorageError: It cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=mode, exist_ok=True)
+    except OSError as error:
+        raise translate_os(error, path) from error
 
 
 def _lock(lock: int, path: Path) -> None:
@@ -50,6 +67,8 @@ def _lock(lock: int, path: Path) -> None:
             f"{path} is in use by another Clonk server (process {owner}); stop that one, or give this one another "
             "directory (storage.data_dir)"
         ) from error
+    except OSError as error:  # a file system that has no locks
+        raise translate_os(error, path / LOCK_FILE) from error
     try:
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)

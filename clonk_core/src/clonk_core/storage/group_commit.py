@@ -14,6 +14,7 @@ from typing import Any, Final
 import apsw
 import trio
 
+from clonk_core.storage.errors_of_sqlite import translate
 from clonk_core.storage.transaction import SqliteTransaction, run_transaction
 
 MAX_GROUP: Final = 256
@@ -125,7 +126,7 @@ def run_group(connection: apsw.Connection, path: Path, jobs: Sequence[Job]) -> N
     not fit any more takes no small one with it. A job's function can therefore run twice, the first time undone.
     """
     try:
-        run_transaction(connection, path, "begin immediate", partial(_run_all, connection, jobs))
+        run_transaction(connection, path, "begin immediate", partial(_run_all, connection, path, jobs))
     except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it
         if len(jobs) == 1:
             jobs[0].error = error
@@ -135,7 +136,7 @@ def run_group(connection: apsw.Connection, path: Path, jobs: Sequence[Job]) -> N
             run_group(connection, path, [job])
 
 
-def _run_all(connection: apsw.Connection, jobs: Sequence[Job], transaction: SqliteTransaction) -> None:
+def _run_all(connection: apsw.Connection, path: Path, jobs: Sequence[Job], transaction: SqliteTransaction) -> None:
     for job in jobs:
         connection.execute("savepoint job")
         try:
@@ -145,4 +146,7 @@ def _run_all(connection: apsw.Connection, jobs: Sequence[Job], transaction: Sqli
                 raise  # SQLite has undone everything by itself
             connection.execute("rollback to job")
             job.error = error
+            if isinstance(error, apsw.Error):  # raised while rows were being read
+                job.error = translate(error, path)
+                job.error.__cause__ = error
         connection.execute("release job")
