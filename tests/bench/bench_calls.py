@@ -106,22 +106,10 @@ def _compare(transport: str, peer_name: str, pair: tuple[Side, Side], rounds: in
         for side in pair if number % 2 else reversed(pair):
             side.round(count)
     peer, ours = pair
-    yield _figure(
-        f"{transport} call, one connection",
-        peer_name,
-        ours.single_s,
-        peer.single_s,
-        ours.single_cpu_s,
-        peer.single_cpu_s,
-    )
-    yield _figure(
-        f"{transport} call, {CONNECTIONS} connections",
-        peer_name,
-        ours.crowd_s,
-        peer.crowd_s,
-        ours.crowd_cpu_s,
-        peer.crowd_cpu_s,
-    )
+    one = (ours.single_s, peer.single_s, ours.single_cpu_s, peer.single_cpu_s)
+    many = (ours.crowd_s, peer.crowd_s, ours.crowd_cpu_s, peer.crowd_cpu_s)
+    yield _figure(f"{transport} call, one connection", peer_name, *one)
+    yield _figure(f"{transport} call, {CONNECTIONS} connections", peer_name, *many)
 
 
 def _figure(

@@ -105,6 +105,7 @@ def _resume(server: Server, subscription: str) -> socket.socket:
 
 def _replay(server: Server, subscription: str, rounds: int) -> Iterator[Figure]:
     rates, raw_rates, cpu_us = [], [], []
+    reading = Reading()
     for _ in range(rounds):
         before = lean.cpu_s(server.pid)
         began = time.perf_counter()

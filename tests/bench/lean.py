@@ -37,10 +37,7 @@ def http_get(path: str, **headers: str) -> bytes:
 def websocket_frame(message: bytes) -> bytes:
     """Return a masked text frame; the mask of zeros is as good as any and leaves the text as it is."""
     size = len(message)
-    if size < 126:
-        head = struct.pack("!BB", 0x81, 0x80 | size)
-    else:
-        head = struct.pack("!BBH", 0x81, 0x80 | 126, size)
+    head = struct.pack("!BB", 0x81, 0x80 | size) if size < 126 else struct.pack("!BBH", 0x81, 0xFE, size)
     return head + bytes(4) + message
 
 

@@ -61,7 +61,7 @@ def running(
 @contextmanager
 def program(name: str, folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Run one of the small programs beside this file; give it and the first line it prints."""
-    with running([sys.executable, PROGRAMS / f"{name}.py", *arguments], folder) as process:
+    with running([sys.executable, str(PROGRAMS / f"{name}.py"), *arguments], folder) as process:
         yield process, _first_line(process)
 
 
@@ -70,7 +70,7 @@ def scripted_model(folder: Path, script: Mapping[str, Any]) -> Iterator[str]:
     """Run the scripted model in a process of its own and give its address."""
     path = folder / "script.json"
     path.write_text(json.dumps(script), encoding="utf-8")
-    argv = [sys.executable, "-m", "clonk_claudecode.testing.scripted_model", "--script", path]
+    argv = [sys.executable, "-m", "clonk_claudecode.testing.scripted_model", "--script", str(path)]
     with running(argv, folder) as process:
         yield _first_line(process)
 

@@ -10,7 +10,7 @@ from typing import Final
 # Run as a file: the folder above `tests` is where `tests.bench` is found.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from tests.bench.figures import Figure
+from tests.bench.figures import Figure  # noqa: E402
 
 BENCHMARKS: Final = {
     "calls": "plain calls over HTTP and WebSocket, against an echo on the bare libraries",
