@@ -2,16 +2,30 @@
 
 import functools
 import os
+import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Generator
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import trio
 
 DEFAULT_DEADLINE_S = 60.0
+
+# How fast examples are made depends on what else the machine does.
+hypothesis.settings.register_profile(
+    "clonk",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+)
+hypothesis.settings.load_profile("clonk")
+
+# A shell's background job ignores Ctrl-C, and so would every program that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,10 +39,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         marker = item.get_closest_marker("deadline")
         seconds = float(marker.args[0] if marker.args else marker.kwargs["seconds"]) if marker else DEFAULT_DEADLINE_S
-        hypothesis = getattr(item.obj, "hypothesis", None)
-        if hypothesis is not None:
-            if iscoroutinefunction(hypothesis.inner_test):
-                hypothesis.inner_test = _bounded(hypothesis.inner_test, seconds)
+        handle = getattr(item.obj, "hypothesis", None)
+        if handle is not None:
+            if iscoroutinefunction(handle.inner_test):
+                handle.inner_test = _bounded(handle.inner_test, seconds)
         elif iscoroutinefunction(item.obj):
             # Ahead of the marker that trio_mode appends, so that ours is the runner that pytest-trio takes.
             item.add_marker(pytest.mark.trio(run=functools.partial(_run_bounded, seconds)), append=False)

@@ -96,6 +96,8 @@ def cli_page() -> str:
     from clonk_core.cli.program import build
 
     page = build(plugins=True).generate_docs(heading_level=1)
+    # cyclopts puts the running program's `-m module` into the usage lines when it was started that way.
+    page = re.sub(r"(?m)^(clonk [\w ]+?) -m \S+", r"\1", page)
     # From the first command on: title and table of contents are our own.
     page = re.sub(r"(?m)[ \t]+$", "", page)
     start = page.index("**Commands**:")
