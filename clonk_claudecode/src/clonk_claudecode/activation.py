@@ -1,5 +1,6 @@
 """`claudecode`: Claude Code sessions. Thin: the store keeps, the engine runs, the recorder writes history."""
 
+import contextlib
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Final
 import trio
 
 from clonk_claudecode import store
+from clonk_claudecode.answer import Answerer, AnswerEvent, forget
 from clonk_claudecode.engine import Engine, open_engine
 from clonk_claudecode.errors import (
     ApiError,
@@ -16,14 +18,15 @@ from clonk_claudecode.errors import (
     BinaryMissing,
     BinaryTooOld,
     CapacityReached,
+    CredentialMissing,
     ProcessBroken,
     ProcessDied,
     SessionBusy,
+    SessionNotFound,
     TurnStalled,
+    WorkingDirLost,
 )
-from clonk_claudecode.events import ChatEvent, ToolResult, ToolUse, TranscriptEntry
 from clonk_claudecode.messages import (
-    ChatDone,
     CreatedSession,
     HistoryMessage,
     Interrupted,
@@ -32,19 +35,14 @@ from clonk_claudecode.messages import (
     Session,
     SessionName,
     SessionSummary,
-    Started,
     StoredSession,
     SystemPrompt,
-    TurnEnded,
 )
 from clonk_claudecode.permissions import deny_all
-from clonk_claudecode.recorder import TREE_CREATE, Recorder
-from clonk_claudecode.recovery import close_open_turns
+from clonk_claudecode.recovery import close_cut_turns
 from clonk_claudecode.settings import ClaudeCodeSettings, PermissionMode
-from clonk_claudecode.setup import engine_settings
-from clonk_claudecode.spec import SessionSpec
-from clonk_claudecode.transcripts import delete_transcript
-from clonk_claudecode.working_dir import resolve_working_dir
+from clonk_claudecode.setup import engine_settings, session_spec
+from clonk_claudecode.working_dir import check_working_dir, resolve_working_dir
 from clonk_core.plugin import (
     Activation,
     Call,
@@ -60,8 +58,16 @@ from clonk_core.plugin import (
     new_id,
 )
 
-START_ERRORS: Final = (NotFound, SessionBusy, BinaryMissing, BinaryTooOld, BinaryBroken, CapacityReached)
-TURN_ERRORS: Final = (ApiError, ProcessDied, ProcessBroken, TurnStalled)
+START_ERRORS: Final = (
+    NotFound,
+    SessionBusy,
+    BinaryMissing,
+    BinaryTooOld,
+    BinaryBroken,
+    CapacityReached,
+    WorkingDirLost,
+)
+TURN_ERRORS: Final = (ApiError, CredentialMissing, ProcessDied, ProcessBroken, TurnStalled)
 
 
 class ClaudeCode(Activation):
@@ -75,24 +81,21 @@ class ClaudeCode(Activation):
         self._settings: ClaudeCodeSettings = host.settings or ClaudeCodeSettings()
         self._database = host.database("claudecode", migrations="clonk_claudecode.migrations")
         self._engine: Engine | None = None
-        self._engine_ready = trio.Event()
 
     async def open(self) -> None:
         """Close the turns that a crash has cut off."""
-        await close_open_turns(self._host, self._database)
+        await close_cut_turns(self._host, self._database)
 
     async def serve(self, started: Callable[[], None]) -> None:
         """Run the engine: it owns the sessions' processes."""
         settings = engine_settings(self._settings, self._host.data_dir)
         async with open_engine(settings, decide=deny_all, log=self._host.log) as engine:
             self._engine = engine
-            self._engine_ready.set()
             started()
             try:
                 await trio.sleep_forever()
             finally:
                 self._engine = None
-                self._engine_ready = trio.Event()
 
     @method(errors=[Conflict, InvalidParams, Forbidden])
     async def create(
@@ -119,10 +122,11 @@ class ClaudeCode(Activation):
         mode = permission_mode or self._settings.session.permission_mode
         if mode == "bypassPermissions" and permission_mode is not None and not call.caller.may("claudecode:bypass"):
             raise Forbidden("bypassPermissions needs the scope 'claudecode:bypass'", scope="claudecode:bypass")
-        session_id = new_id("sess")
         if await self._database.read(store.session_by_name, name) is not None:
             raise _name_taken(name)
+        session_id = new_id("sess")
         folder = await trio.to_thread.run_sync(self._choose_folder, working_dir, session_id)
+        now = _now()
         session = StoredSession(
             id=session_id,
             name=name,
@@ -131,13 +135,14 @@ class ClaudeCode(Activation):
             model=model or self._settings.default_model,
             system_prompt=system_prompt,
             permission_mode=mode,
-            tree_id=await self._new_tree(name),
+            tree_id=None,
             head_node_id=None,
             message_count=0,
-            created_at=_now(),
-            last_active_at=_now(),
+            created_at=now,
+            last_active_at=now,
         )
         if not await self._database.run(store.insert_session, session):
+            await self._drop_folder(session)
             raise _name_taken(name)
         return CreatedSession(
             name=session.name,
@@ -148,9 +153,7 @@ class ClaudeCode(Activation):
         )
 
     @method(durable=True, errors=[*START_ERRORS, *TURN_ERRORS])
-    async def chat(
-        self, call: Call, name: SessionName, prompt: Prompt
-    ) -> AsyncIterator[Started | ChatEvent | ChatDone]:
+    async def chat(self, call: Call, name: SessionName, prompt: Prompt) -> AsyncIterator[AnswerEvent]:
         """Send a prompt to a session and stream what Claude answers and does.
 
         The turn goes on when the client goes away; `rpc.resume` reads on, `rpc.cancel` or `claudecode.interrupt` stops
@@ -158,67 +161,26 @@ class ClaudeCode(Activation):
 
         Args:
             name: The session.
-            prompt: What to say to Claude, as it is: neither `/commands` nor `@files` are expanded.
+            prompt: What to say to Claude, as it is: neither `/commands` nor `@files` are expanded (by Claude Code from
+                2.1.248 on; older ones do).
         """
+        if not prompt.strip():
+            raise InvalidParams("must hold more than white space", path="$.prompt")
         session = await self._session(name)
         engine = self._running_engine()
         running = engine.running(session.id)
         if running is not None:
             raise SessionBusy(name, running.turn_id)
         await engine.binary()
-        return self._turn(engine, session, prompt, call)
-
-    async def _turn(
-        self, engine: Engine, session: StoredSession, prompt: str, call: Call
-    ) -> AsyncIterator[Started | ChatEvent | ChatDone]:
-        turn_id = call.run_id or call.id
-        prompt_uuid = str(uuid.uuid4())
-        async with engine.turn(self._spec(session), prompt, turn_id=turn_id, prompt_uuid=prompt_uuid) as turn:
-            call.on_stop(turn.request_stop)
-            # What the store holds now: a turn that ended while this one waited has moved the head.
-            session = await self._session(session.name)
-            recorder = Recorder(self._host, self._database, session, turn_id)
-            await recorder.start(prompt, prompt_uuid)
-            outcome = "failed"
-            try:
-                yield Started(
-                    session=session.name,
-                    session_id=session.id,
-                    model=session.model,
-                    snapshot_id=recorder.snapshot_id,
-                )
-                async for event in turn:
-                    if isinstance(event, TranscriptEntry):
-                        await recorder.entry(event)
-                        continue
-                    if isinstance(event, ToolUse | ToolResult):
-                        await recorder.tool(event)
-                    yield event
-                outcome = turn.result.outcome
-            except trio.Cancelled:
-                outcome = "cancelled"
-                raise
-            finally:
-                with trio.move_on_after(5, shield=True):
-                    await recorder.end(outcome)
-        result = turn.result
-        await self._host.emit(
-            TurnEnded(
-                session=session.name,
-                session_id=session.id,
-                working_dir=session.working_dir,
-                subscription=turn_id,
-                outcome=result.outcome,
-                prompt=prompt[:2000],
-                snapshot_id=recorder.snapshot_id,
-            )
+        await trio.to_thread.run_sync(check_working_dir, Path(session.working_dir), self._roots())
+        answerer = Answerer(
+            host=self._host,
+            database=self._database,
+            engine=engine,
+            session=session,
+            spec=session_spec(session, self._settings),
         )
-        yield ChatDone(
-            outcome=result.outcome,
-            error=None if result.error is None else self._host.error_object(result.error),
-            snapshot_id=recorder.snapshot_id,
-            usage=result.tokens,
-        )
+        return answerer.answer(prompt, call)
 
     @method(scope="read", read_only=True, idempotent=True, errors=[NotFound])
     async def get(self, name: SessionName) -> Session:
@@ -289,24 +251,23 @@ class ClaudeCode(Activation):
     async def delete(self, name: SessionName) -> bool:
         """Delete a session, its history and its transcript; a running turn is stopped first. True when it is gone.
 
-        The files in its working directory stay.
+        The files in its working directory stay, and so does its tree in `arbor`.
 
         Args:
             name: The session.
         """
         session = await self._session(name)
-        if self._engine is not None:
-            await self._engine.park(session.id)
-        deleted = await self._database.run(store.delete_session, name)
-        if not deleted:
-            raise _not_found(name)
-        await trio.to_thread.run_sync(delete_transcript, self._host.data_dir, session.claude_session_id)
+        # Out of the store first: from then on no new turn finds it.
+        if not await self._database.run(store.delete_session, session.id):
+            raise SessionNotFound(name)
+        await forget(self._host, self._engine, session)
+        await self._drop_folder(session)
         return True
 
     async def _session(self, name: str) -> StoredSession:
         session = await self._database.read(store.session_by_name, name)
         if session is None:
-            raise _not_found(name)
+            raise SessionNotFound(name)
         return session
 
     def _running_engine(self) -> Engine:
@@ -328,19 +289,11 @@ class ClaudeCode(Activation):
         configured = self._settings.session.working_dir.resolve()
         return tuple(dict.fromkeys((*self._host.workspace_roots, configured)))
 
-    async def _new_tree(self, name: str) -> str | None:
-        return str(await self._host.call(TREE_CREATE, name=name)) if self._host.has(TREE_CREATE) else None
-
-    def _spec(self, session: StoredSession) -> SessionSpec:
-        return SessionSpec(
-            session_id=session.id,
-            claude_session_id=session.claude_session_id,
-            working_dir=Path(session.working_dir),
-            model=session.model,
-            system_prompt=session.system_prompt,
-            permission_mode=session.permission_mode,
-            setting_sources=self._settings.session.setting_sources,
-        )
+    async def _drop_folder(self, session: StoredSession) -> None:
+        """Remove the folder that was made for a session, if there is nothing in it."""
+        own = trio.Path(self._host.workspaces_dir / session.id)
+        with contextlib.suppress(OSError):
+            await own.rmdir()
 
     def _summary(self, session: StoredSession) -> dict[str, Any]:
         """Return the members of a `SessionSummary`, which a `Session` has too."""
@@ -364,7 +317,3 @@ def _now() -> datetime:
 
 def _name_taken(name: str) -> Conflict:
     return Conflict(f"there is a session {name!r} already; choose another name or delete it", name=name)
-
-
-def _not_found(name: str) -> NotFound:
-    return NotFound(f"there is no session {name!r}; `claudecode.list` shows all", name=name)

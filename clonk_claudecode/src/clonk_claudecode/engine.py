@@ -105,6 +105,7 @@ class Engine:
             SessionBusy: The session has a turn already.
             CapacityReached: No process could be had in time.
             BinaryMissing, BinaryTooOld, BinaryBroken: There is no binary to run.
+            WorkingDirLost: The session's folder is gone.
             ProcessDied, ProcessBroken: The binary does not start.
             EngineStopped: The hub is shutting down.
         """
@@ -203,7 +204,7 @@ class Engine:
                     outcome, error = stopped(turn.stop_reason, turn.stop_error)
                     turn.finish(TurnResult(outcome=outcome, error=error))
                     return
-                if live.is_usable:
+                if live is not None and live.is_usable:
                     live.begin(turn, prompt)
                     return
         finally:
@@ -211,7 +212,8 @@ class Engine:
                 # It never began; whoever waits in `interrupt` must not wait for ever.
                 turn.finish(TurnResult(outcome="failed", error=EngineStopped("the turn could not be started")))
 
-    async def _ensure_live(self, slot: Slot, spec: SessionSpec) -> LiveSession:
+    async def _ensure_live(self, slot: Slot, spec: SessionSpec) -> LiveSession | None:
+        """Return the session's process, a new one if need be; None when its turn was stopped before there was one."""
         async with slot.lock:
             live = slot.live
             if live is not None and live.is_usable and live.spec == spec:
@@ -220,7 +222,8 @@ class Engine:
                 live.close()
                 await live.closed.wait()
             binary = await self._finder.find()
-            await self._slots.take_place(slot)
+            if not await self._slots.take_place(slot):
+                return None
             try:
                 return await self._start(slot, spec, binary)
             finally:

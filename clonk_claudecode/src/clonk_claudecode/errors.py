@@ -1,7 +1,10 @@
 """The errors of clonk_claudecode. All of them may be shown to the caller; none tells a path of the hub's own files.
 
+NotFound (404)
+└── SessionNotFound      not_found                      there is no session of that name
 Conflict (409)
-└── SessionBusy          claudecode.session_busy        a turn is running; `subscription` names its run
+├── SessionBusy          claudecode.session_busy        a turn is running; `subscription` names its run
+└── WorkingDirLost       claudecode.working_dir_lost    the session's folder is gone or was replaced
 Unavailable (503)
 ├── BinaryMissing        claudecode.binary_missing      no Claude Code binary; says how to install it
 ├── BinaryTooOld         claudecode.binary_too_old      older than 2.1.0
@@ -10,6 +13,7 @@ Unavailable (503)
 ├── ProcessDied          claudecode.process_died        it ended when it should not have
 ├── ProcessBroken        claudecode.process_broken      it does not speak the protocol
 ├── ApiError             claudecode.api_error           the model's API answered with an error
+├── CredentialMissing    claudecode.credential_missing  the server has no credential for Claude
 └── EngineStopped        claudecode.stopping            the hub is shutting down
 DeadlineExceeded (504)
 └── TurnStalled          claudecode.turn_stalled        not a line from the binary for too long
@@ -17,7 +21,18 @@ DeadlineExceeded (504)
 
 from collections.abc import Sequence
 
-from clonk_core.plugin import Conflict, DeadlineExceeded, Unavailable
+from clonk_core.plugin import Conflict, DeadlineExceeded, NotFound, Unavailable
+
+
+class SessionNotFound(NotFound):
+    """There is no session of that name.
+
+    Args:
+        name: The name that was asked for.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no session {name!r}; `claudecode.list` shows all", name=name)
 
 
 class SessionBusy(Conflict):
@@ -36,6 +51,20 @@ class SessionBusy(Conflict):
             "`claudecode.interrupt`, or try again when it is done",
             subscription=turn_id,
         )
+
+
+class WorkingDirLost(Conflict):
+    """The session's working directory is not what it was when the session was created.
+
+    Args:
+        path: The session's own `working_dir`, as its caller knows it.
+        what: What is wrong with it and what to do, beginning with a verb.
+    """
+
+    kind = "claudecode.working_dir_lost"
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"the session's working directory {path!r} {what}", working_dir=path)
 
 
 class BinaryMissing(Unavailable):
@@ -138,6 +167,18 @@ class ApiError(Unavailable):
 
     def __init__(self, message: str, status: int | None = None, error_type: str | None = None) -> None:
         super().__init__(message, status=status, error_type=error_type)
+
+
+class CredentialMissing(Unavailable):
+    """The binary has nothing to show to the model's API."""
+
+    kind = "claudecode.credential_missing"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Claude Code has no credential; set CLAUDE_CODE_OAUTH_TOKEN (`claude setup-token` makes one) or "
+            "ANTHROPIC_API_KEY in the server's environment and start it again"
+        )
 
 
 class EngineStopped(Unavailable):

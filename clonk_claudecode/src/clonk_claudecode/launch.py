@@ -7,6 +7,7 @@ from clonk_claudecode.environment import build_environment, credential_pipe, pre
 from clonk_claudecode.errors import BinaryBroken, ProcessDied
 from clonk_claudecode.process import BinaryProcess, Command, start_process
 from clonk_claudecode.spec import EngineSettings, SessionSpec
+from clonk_claudecode.working_dir import require_unmoved
 
 _NO_TRANSCRIPT = "No conversation found"
 _TRANSCRIPT_EXISTS = "is already in use"
@@ -48,7 +49,9 @@ async def launch(
 
     Raises:
         BinaryBroken: It cannot be started.
+        WorkingDirLost: The session's folder is gone, or a link stands in its place.
     """
+    require_unmoved(spec.working_dir)
     try:
         prepare_config_dir(settings.config_dir)
     except OSError as error:

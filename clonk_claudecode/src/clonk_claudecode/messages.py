@@ -66,7 +66,7 @@ class Session(SessionSummary):
         system_prompt: What was added to Claude Code's own system prompt.
         permission_mode: What it may do without asking.
         claude_session_id: Claude Code's own id of the conversation (UUID).
-        tree_id: Its tree in `arbor`; null when arbor is not installed.
+        tree_id: Its tree in `arbor`; null before the first message, and when arbor is not installed.
         snapshot_id: The node of its last message; null when there is none.
         subscription: The run that answers now; null when none does.
     """

@@ -2,10 +2,13 @@
 
 import attrs
 
-from clonk_claudecode.errors import ApiError
+from clonk_claudecode.errors import ApiError, CredentialMissing
 from clonk_claudecode.events import TokenCount
 from clonk_claudecode.frames import Frame
 from clonk_core.plugin import CallCancelled, CallError, DeadlineExceeded, Outcome, ServerRestarted, StopReason
+
+_NOT_LOGGED_IN = "Not logged in"
+"""How the binary begins its answer when it has no credential; what it advises then is no help to a server's user."""
 
 _LIMITS = frozenset({"error_max_turns", "error_max_budget_usd", "error_max_structured_output_retries"})
 
@@ -62,11 +65,13 @@ def stopped(reason: StopReason, error: CallError | None = None) -> tuple[Outcome
     return "cancelled", error or CallCancelled("the turn was interrupted on request")
 
 
-def _api_error(frame: Frame) -> ApiError:
+def _api_error(frame: Frame) -> CallError:
     text = frame.get("result")
     if not isinstance(text, str) or not text:
         errors = frame.get("errors")
         text = "; ".join(map(str, errors)) if isinstance(errors, list) and errors else str(frame.get("subtype"))
+    if text.startswith(_NOT_LOGGED_IN):
+        return CredentialMissing()
     status = frame.get("api_error_status")
     error_type = frame.get("api_error_type")
     return ApiError(

@@ -205,8 +205,7 @@ async def start_process(command: Command) -> BinaryProcess:
                 start_new_session=True,
             )
     except FileNotFoundError as error:
-        what = "the session's working directory is gone" if not command.working_dir.is_dir() else "its file is gone"
-        raise BinaryBroken(what) from error
+        raise BinaryBroken("its file is gone") from error
     except OSError as error:
         raise BinaryBroken(f"it cannot be started ({error.strerror})") from error
     _widen(process.stdout)

@@ -4,45 +4,42 @@ Everything is stored before the events made from it are shown, so that the histo
 """
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any
 
 from clonk_claudecode import store
+from clonk_claudecode.conversation_tree import ConversationTree
 from clonk_claudecode.events import ToolResult, ToolUse, TranscriptEntry
 from clonk_claudecode.messages import StoredSession
-from clonk_core.plugin import Database, Host, InvalidParams, JsonValue, TooLarge
-
-TREE_CREATE: Final = "arbor.tree_create"
-NODE_CREATE: Final = "arbor.node_create"
+from clonk_core.plugin import Database, Host, JsonValue
 
 
 class Recorder:
-    """Records one turn of one session.
+    """Records one turn of one session. Of a session that is deleted meanwhile nothing is kept.
 
-    Attributes:
-        snapshot_id: The node of the last message recorded; None without arbor.
+    Args:
+        session: As the store holds it now.
+        turn_id: The turn's subscription.
     """
 
     def __init__(self, host: Host, database: Database, session: StoredSession, turn_id: str) -> None:
-        self._host = host
         self._database = database
         self._session = session
         self._turn_id = turn_id
-        self._tree_id = session.tree_id
-        self.snapshot_id = session.head_node_id
+        self._tree = ConversationTree(host, session)
 
-    async def start(self, prompt: str, prompt_uuid: str) -> None:
-        """Note that the turn runs, and its prompt."""
-        await self._database.run(store.start_turn, self._turn_id, self._session.id, _now())
-        await self._message("user", prompt, prompt_uuid)
+    @property
+    def snapshot_id(self) -> str | None:
+        """The node of the last message recorded; None without arbor."""
+        return self._tree.head_id
+
+    async def prompt(self, prompt: str, entry_uuid: str) -> None:
+        """Record the prompt."""
+        await self._add(await self._message("user", prompt, entry_uuid))
 
     async def entry(self, entry: TranscriptEntry) -> None:
         """Record one entry of the transcript. What subagents say among themselves is no part of the conversation."""
         if entry.parent_tool_use_id is None:
-            await self._message(entry.role, entry.content, entry.uuid)
-
-    async def partial(self, text: str) -> None:
-        """Record what had been shown of an answer that was cut off."""
-        await self._message("assistant", [{"type": "text", "text": text}], None, partial=True)
+            await self._add(await self._message(entry.role, entry.content, entry.uuid))
 
     async def tool(self, event: ToolUse | ToolResult) -> None:
         """Record the use of a tool, or what it gave."""
@@ -67,44 +64,42 @@ class Recorder:
             )
 
     async def end(self, outcome: str) -> None:
-        """Note that the turn has ended."""
+        """Record that the turn has ended."""
         await self._database.run(store.end_turn, self._turn_id, outcome, _now())
 
-    async def _message(self, role: str, content: JsonValue, entry_uuid: str | None, *, partial: bool = False) -> None:
-        node_id = await self._node(role, content, entry_uuid, partial=partial)
-        await self._database.write_grouped(
-            store.add_message,
-            session_id=self._session.id,
-            turn_id=self._turn_id,
-            role=role,
-            content=content,
-            entry_uuid=entry_uuid,
-            node_id=node_id,
-            now=_now(),
-            partial=partial,
-        )
+    async def cut_off(self, text: str) -> None:
+        """Record that the server's own end ended the turn, with what had been shown of an unfinished answer."""
+        message = None
+        if text:
+            message = await self._message("assistant", [{"type": "text", "text": text}], None, partial=True)
+        await self._database.run(store.cut_off_turn, self._turn_id, _now(), message)
 
-    async def _node(self, role: str, content: JsonValue, entry_uuid: str | None, *, partial: bool) -> str | None:
-        """Add the message to the session's tree; None when arbor is not installed."""
-        if not self._host.has(NODE_CREATE):
-            return None
-        if self._tree_id is None:  # arbor was installed after the session was created
-            self._tree_id = str(await self._host.call(TREE_CREATE, name=self._session.name))
-            await self._database.run(store.set_tree, self._session.id, self._tree_id)
-        node = {"role": role, "content": content, "entry_uuid": entry_uuid, "turn": self._turn_id}
-        if partial:
-            node["partial"] = True
-        try:
-            self.snapshot_id = await self._add_node(node)
-        except (TooLarge, InvalidParams):
-            # A file that was read, or nesting, beyond what a node may hold. The history has it whole, and the tree
-            # must not end a turn.
-            self.snapshot_id = await self._add_node({**node, "content": None, "left_out": True})
-        return self.snapshot_id
+    async def _add(self, message: dict[str, Any]) -> None:
+        await self._database.write_grouped(store.add_message, **message)
 
-    async def _add_node(self, node: JsonValue) -> str:
-        parent_id = self.snapshot_id
-        return str(await self._host.call(NODE_CREATE, tree_id=self._tree_id, parent_id=parent_id, content=node))
+    async def _message(
+        self, role: str, content: JsonValue, entry_uuid: str | None, *, partial: bool = False
+    ) -> dict[str, Any]:
+        """Add a message to the tree, and return it as the store takes it."""
+        node: dict[str, JsonValue] = {"role": role, "content": content, "entry_uuid": entry_uuid, "turn": self._turn_id}
+        node_id = await self._tree.add({**node, "partial": True} if partial else node)
+        return {
+            "session_id": self._session.id,
+            "turn_id": self._turn_id,
+            "role": role,
+            "content": content,
+            "entry_uuid": entry_uuid,
+            "tree_id": self._tree.tree_id,
+            "node_id": node_id,
+            "now": _now(),
+            "partial": partial,
+        }
+
+
+async def begin_turn(host: Host, database: Database, session_id: str, turn_id: str) -> Recorder | None:
+    """Record that a turn runs, and return what records the rest of it; None when the session was deleted."""
+    session = await database.run(store.begin_turn, turn_id, session_id, _now())
+    return None if session is None else Recorder(host, database, session, turn_id)
 
 
 def _now() -> datetime:

@@ -4,23 +4,34 @@ import json
 from typing import Any
 
 from clonk_claudecode import store
+from clonk_claudecode.messages import StoredSession
 from clonk_claudecode.recorder import Recorder
-from clonk_core.plugin import Database, Host, JsonValue, NotFound
+from clonk_core.plugin import CallError, Database, Host, JsonValue, NotFound
 
 
-async def close_open_turns(host: Host, database: Database) -> None:
+async def close_cut_turns(host: Host, database: Database) -> None:
     """Close every turn that has no end. Called once, before the first call of a new start.
 
     Whole messages were stored before they were shown. Of the one that was being written, clients have seen the
-    `text_delta`s: those are in the run's log and are read back from there.
+    `text_delta`s: those are in the run's log and are read back from there. A turn that cannot be closed, because the
+    disk is full, is left for the next start.
     """
     for turn_id, session in await database.read(store.open_turns):
-        recorder = Recorder(host, database, session, turn_id)
-        text = await _unfinished_text(host, turn_id)
-        if text:
-            await recorder.partial(text)
-        await recorder.end("failed")
-        host.log.warning("turn was cut off by the server's end", session=session.name, subscription=turn_id)
+        try:
+            await _close(host, database, session, turn_id)
+        except CallError as error:
+            reason = error.message
+            host.log.warning("a cut turn stays open", session=session.name, subscription=turn_id, reason=reason)
+        else:
+            host.log.warning("turn was cut off by the server's end", session=session.name, subscription=turn_id)
+
+
+async def _close(host: Host, database: Database, session: StoredSession, turn_id: str) -> None:
+    text = await _unfinished_text(host, turn_id)
+    stored = await database.read(store.last_answer, session.id, turn_id)
+    if stored.startswith(text):
+        text = ""  # it was whole, and stored, when the crash kept its event from the log
+    await Recorder(host, database, session, turn_id).cut_off(text)
 
 
 async def _unfinished_text(host: Host, turn_id: str) -> str:

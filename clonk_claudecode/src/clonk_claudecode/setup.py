@@ -1,10 +1,11 @@
-"""From the configuration to the engine's settings."""
+"""From the configuration and the store to what the engine is told."""
 
 from pathlib import Path
 from typing import Final
 
+from clonk_claudecode.messages import StoredSession
 from clonk_claudecode.settings import ClaudeCodeSettings
-from clonk_claudecode.spec import Credential, EngineSettings
+from clonk_claudecode.spec import Credential, EngineSettings, SessionSpec
 
 CONFIG_FOLDER: Final = "claude"
 """Below the package's data directory: the binary's own files, transcripts among them."""
@@ -30,6 +31,19 @@ def engine_settings(settings: ClaudeCodeSettings, data_dir: Path) -> EngineSetti
         tool_timeout_s=settings.turn.tool_timeout_s,
         max_retries=settings.turn.max_retries,
         api_timeout_s=settings.turn.api_timeout_s,
+    )
+
+
+def session_spec(session: StoredSession, settings: ClaudeCodeSettings) -> SessionSpec:
+    """Return what the engine is told about a session."""
+    return SessionSpec(
+        session_id=session.id,
+        claude_session_id=session.claude_session_id,
+        working_dir=Path(session.working_dir),
+        model=session.model,
+        system_prompt=session.system_prompt,
+        permission_mode=session.permission_mode,
+        setting_sources=settings.session.setting_sources,
     )
 
 

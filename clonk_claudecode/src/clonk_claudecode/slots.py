@@ -86,8 +86,11 @@ class Slots:
         """Whether every place is taken."""
         return sum(slot.has_place for slot in self._slots.values()) >= self._places
 
-    async def take_place(self, slot: Slot) -> None:
+    async def take_place(self, slot: Slot) -> bool:
         """Wait for a free place and take it, parking the session that was idle longest. Sets `slot.is_starting`.
+
+        Returns:
+            Whether it was taken; False when the turn that needs it was stopped meanwhile.
 
         Raises:
             CapacityReached: None became free in time.
@@ -97,10 +100,12 @@ class Slots:
             while self.is_full and not self.is_stopping:
                 self._park_one()
                 await self.wait_changed()
+                if slot.turn is not None and slot.turn.stop_reason is not None:
+                    return False
             if self.is_stopping:
                 raise EngineStopped
             slot.is_starting = True
-            return
+            return True
         raise CapacityReached(self._places, self._wait_s)
 
     def _park_one(self) -> None:

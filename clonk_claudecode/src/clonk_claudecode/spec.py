@@ -14,7 +14,7 @@ class SessionSpec:
     Attributes:
         session_id: Clonk's own id of the session (`sess_...`); the engine's key.
         claude_session_id: UUID of the transcript; made with the session and never changed.
-        working_dir: Where Claude works; must exist. The caller has checked that it is allowed.
+        working_dir: Where Claude works, symbolic links resolved. The caller has checked that it is allowed.
         model: An alias (`sonnet`, `opus`, `haiku`) or a full name.
         system_prompt: Added to the end of Claude Code's own system prompt.
         permission_mode: `default`, `acceptEdits`, `plan`, `dontAsk`, `bypassPermissions`.

@@ -1,6 +1,7 @@
 """All SQL of `claudecode.db`: sessions, messages, turns, tool calls. Each function is one transaction."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,16 +20,16 @@ INSERT_SESSION: Final = f"""
             :head_node_id, :message_count, :created_at, :last_active_at)
     on conflict (name) do nothing"""
 SESSION_BY_NAME: Final = f"select {_SESSION} from sessions where name = :name"
+SESSION_BY_ID: Final = f"select {_SESSION} from sessions where id = :id"
 SESSIONS: Final = f"select {_SESSION} from sessions order by id desc limit :limit"
 SESSIONS_AFTER: Final = f"""
     select {_SESSION} from sessions where id < (select id from sessions where name = :after or id = :after)
     order by id desc limit :limit"""
 SESSION_EXISTS: Final = "select 1 from sessions where name = :after or id = :after"
-DELETE_SESSION: Final = "delete from sessions where name = :name"
-SET_TREE: Final = "update sessions set tree_id = :tree_id where id = :id"
+DELETE_SESSION: Final = "delete from sessions where id = :id"
 NEXT_MESSAGE: Final = """
     update sessions set message_count = message_count + 1, last_active_at = :now,
-           head_node_id = coalesce(:node_id, head_node_id)
+           tree_id = coalesce(:tree_id, tree_id), head_node_id = coalesce(:node_id, head_node_id)
     where id = :session_id returning message_count"""
 INSERT_MESSAGE: Final = """
     insert into messages (session_id, seq, role, content, entry_uuid, node_id, turn_id, partial, created_at)
@@ -36,6 +37,8 @@ INSERT_MESSAGE: Final = """
 HISTORY: Final = """
     select seq, role, content, created_at, node_id, turn_id, partial from messages
     where session_id = :session_id and seq > :after order by seq limit :limit"""
+LAST_MESSAGE: Final = """
+    select role, content, turn_id from messages where session_id = :session_id order by seq desc limit 1"""
 START_TURN: Final = "insert into turns (id, session_id, started_at) values (:id, :session_id, :now)"
 END_TURN: Final = "update turns set ended_at = :now, outcome = :outcome where id = :id and ended_at is null"
 OPEN_TURNS: Final = f"""
@@ -76,15 +79,10 @@ def list_sessions(transaction: Transaction, limit: int, after: str | None) -> li
     return [_session(row) for row in rows]
 
 
-def delete_session(transaction: Transaction, name: str) -> bool:
+def delete_session(transaction: Transaction, session_id: str) -> bool:
     """Delete a session and all that belongs to it; False when there is none."""
-    transaction.execute(DELETE_SESSION, {"name": name})
+    transaction.execute(DELETE_SESSION, {"id": session_id})
     return transaction.changes() == 1
-
-
-def set_tree(transaction: Transaction, session_id: str, tree_id: str) -> None:
-    """Note the session's tree."""
-    transaction.execute(SET_TREE, {"id": session_id, "tree_id": tree_id})
 
 
 def add_message(
@@ -95,12 +93,13 @@ def add_message(
     role: str,
     content: JsonValue,
     entry_uuid: str | None,
+    tree_id: str | None,
     node_id: str | None,
     now: datetime,
     partial: bool = False,
 ) -> int | None:
     """Append a message to the history and return its number; None when the session was deleted meanwhile."""
-    values: dict[str, Any] = {"session_id": session_id, "node_id": node_id, "now": _text(now)}
+    values: dict[str, Any] = {"session_id": session_id, "tree_id": tree_id, "node_id": node_id, "now": _text(now)}
     row = next(iter(transaction.all(NEXT_MESSAGE, values)), None)
     if row is None:
         return None
@@ -127,14 +126,34 @@ def history(transaction: Transaction, session_id: str, limit: int, after: int) -
     ]
 
 
-def start_turn(transaction: Transaction, turn_id: str, session_id: str, now: datetime) -> None:
-    """Note that a turn runs."""
+def last_answer(transaction: Transaction, session_id: str, turn_id: str) -> str:
+    """Return the text of the session's last message if it is Claude's and of that turn, else an empty text."""
+    row = transaction.one(LAST_MESSAGE, {"session_id": session_id})
+    if row is None or row[0] != "assistant" or row[2] != turn_id:
+        return ""
+    blocks = [block for block in json.loads(row[1]) if isinstance(block, dict)]
+    return "".join(block["text"] for block in blocks if block.get("type") == "text")
+
+
+def begin_turn(transaction: Transaction, turn_id: str, session_id: str, now: datetime) -> StoredSession | None:
+    """Note that a turn runs and return its session as it is now; None when that was deleted."""
+    row = transaction.one(SESSION_BY_ID, {"id": session_id})
+    if row is None:
+        return None
     transaction.execute(START_TURN, {"id": turn_id, "session_id": session_id, "now": _text(now)})
+    return _session(row)
 
 
 def end_turn(transaction: Transaction, turn_id: str, outcome: str, now: datetime) -> None:
     """Note that a turn has ended."""
     transaction.execute(END_TURN, {"id": turn_id, "outcome": outcome, "now": _text(now)})
+
+
+def cut_off_turn(transaction: Transaction, turn_id: str, now: datetime, message: Mapping[str, Any] | None) -> None:
+    """Note that a turn was cut off, with what was shown of its last answer, as `add_message` takes it."""
+    if message is not None:
+        add_message(transaction, **message)
+    end_turn(transaction, turn_id, "failed", now)
 
 
 def open_turns(transaction: Transaction) -> list[tuple[str, StoredSession]]:

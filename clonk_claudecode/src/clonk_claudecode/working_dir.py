@@ -1,9 +1,17 @@
-"""Where a session may work: an existing folder below one of the allowed roots, symbolic links resolved."""
+"""Where a session may work: an existing folder below one of the allowed roots, symbolic links resolved.
+
+Looked at when a session is created, and again before each prompt: folders, links and roots change.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
+from clonk_claudecode.errors import WorkingDirLost
 from clonk_core.plugin import InvalidParams
+
+MAX_PATH: Final = 4096
+"""As Linux has it (PATH_MAX); also keeps the errors, which repeat it, short."""
 
 
 def resolve_working_dir(given: str, roots: Sequence[Path]) -> Path:
@@ -19,6 +27,8 @@ def resolve_working_dir(given: str, roots: Sequence[Path]) -> Path:
     """
     if "\0" in given:
         raise InvalidParams("a path cannot hold a NUL character", path="$.working_dir")
+    if len(given) > MAX_PATH:
+        raise InvalidParams(f"a path has at most {MAX_PATH} characters", path="$.working_dir")
     path = Path(given)
     if not path.is_absolute():
         raise InvalidParams(f"must be an absolute path, not {given!r}", path="$.working_dir")
@@ -34,3 +44,30 @@ def resolve_working_dir(given: str, roots: Sequence[Path]) -> Path:
     if not resolved.is_dir():
         raise InvalidParams(f"{given!r} is no folder; create it first", path="$.working_dir")
     return resolved
+
+
+def check_working_dir(path: Path, roots: Sequence[Path]) -> None:
+    """See that a session's folder is still what it was when the session was created.
+
+    Args:
+        path: What `resolve_working_dir` returned then.
+        roots: Folders that are allowed now, resolved.
+
+    Raises:
+        WorkingDirLost: It is gone, no folder any more, behind a link, or not allowed any more.
+    """
+    if not any(path.is_relative_to(root) for root in roots):
+        raise WorkingDirLost(str(path), "is under no allowed root any more; `workspaces.roots` sets them")
+    require_unmoved(path)
+
+
+def require_unmoved(path: Path) -> None:
+    """See that a resolved path still leads to a folder, and through no symbolic link.
+
+    Raises:
+        WorkingDirLost: It does not.
+    """
+    if not path.is_dir():
+        raise WorkingDirLost(str(path), "is gone; put it back, or create another session")
+    if path.resolve() != path:
+        raise WorkingDirLost(str(path), "leads elsewhere now, through a symbolic link; create another session")

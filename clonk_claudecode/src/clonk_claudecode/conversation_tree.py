@@ -1,0 +1,59 @@
+"""A session's tree in arbor, as claudecode adds to it: each message a node below the one before.
+
+The history is whole without the tree, so nothing that goes wrong with it ends a turn.
+"""
+
+from typing import Final
+
+from clonk_claudecode.messages import StoredSession
+from clonk_core.plugin import Host, InvalidParams, JsonValue, NotFound, TooLarge
+
+TREE_CREATE: Final = "arbor.tree_create"
+NODE_CREATE: Final = "arbor.node_create"
+
+
+class ConversationTree:
+    """Adds the messages of one turn.
+
+    Attributes:
+        tree_id: The session's tree; None before its first message and without arbor.
+        head_id: The node of the last message that has one.
+    """
+
+    def __init__(self, host: Host, session: StoredSession) -> None:
+        self.tree_id = session.tree_id
+        self.head_id = session.head_node_id
+        self._host = host
+        self._session_name = session.name
+        self._has_failed = False
+
+    async def add(self, message: dict[str, JsonValue]) -> str | None:
+        """Add a message and return its node; None when arbor is not installed or does not work."""
+        if self._has_failed or not self._host.has(NODE_CREATE):
+            return None
+        try:
+            try:
+                self.head_id = await self._add(message)
+            except (TooLarge, InvalidParams):
+                # A file that was read, or nesting, beyond what a node may hold.
+                self.head_id = await self._add({**message, "content": None, "left_out": True})
+        except Exception:
+            # Another activation's call may raise anything. It is left alone until the next turn: one that takes long to
+            # fail would hold up every message.
+            self._has_failed = True
+            self._host.log.exception("no tree for the rest of a turn: arbor failed", session=self._session_name)
+            return None
+        return self.head_id
+
+    async def _add(self, message: dict[str, JsonValue]) -> str:
+        if self.tree_id is not None:
+            try:
+                return await self._add_node(message)
+            except NotFound:
+                self._host.log.warning("a session's tree is gone; a new one begins", session=self._session_name)
+        self.head_id = None
+        self.tree_id = str(await self._host.call(TREE_CREATE, name=self._session_name))
+        return await self._add_node(message)
+
+    async def _add_node(self, message: dict[str, JsonValue]) -> str:
+        return str(await self._host.call(NODE_CREATE, tree_id=self.tree_id, parent_id=self.head_id, content=message))
