@@ -26,6 +26,11 @@ from clonk_core.wire.jsonrpc import (
 MAX_CALLS: Final = 64
 """Messages of one connection that are worked on at the same time. More wait in the socket, which slows the sender."""
 
+_ROOM_BYTES: Final = 32 * 2**20
+"""Requests that are worked on and answers that wait to be sent, of one connection together; with more, nothing is
+received. Who sends large requests and does not read the answers would otherwise fill the memory: 64 of 10 MiB each took
+1.7 GB."""
+
 _MAX_PARKED: Final = 4
 """Workers beyond these do not wait for their next turn, but end."""
 
@@ -71,6 +76,8 @@ class Duplex:
         self._input_over = trio.Event()
         self._follows = True
         self._calls_open = 0
+        self._held_bytes = 0
+        self._room: trio.Event | None = None
         self._streams_open = 0
         self._quiet = trio.Event()
         self._quiet.set()
@@ -94,7 +101,7 @@ class Duplex:
     @property
     def waits_for_room(self) -> bool:
         """Whether nothing is received because enough is being worked on."""
-        return self._calls_open >= MAX_CALLS
+        return self._calls_open >= MAX_CALLS or self._room is not None
 
     async def wait_quiet(self) -> None:
         """Wait until no call is worked on and no stream is followed."""
@@ -112,6 +119,9 @@ class Duplex:
             while self._parked_count < _MAX_PARKED:
                 await self._take_turn()
                 try:
+                    while self._held_bytes > _ROOM_BYTES:
+                        self._room = trio.Event()
+                        await self._room.wait()
                     message = None if self._input_over.is_set() else await self._receive()
                 finally:
                     self._turn.release()
@@ -140,6 +150,8 @@ class Duplex:
         self._calls_open += 1
         if self._quiet.is_set():
             self._quiet = trio.Event()
+        held_bytes = 0 if isinstance(message, CallError) else len(message)
+        self._hold(held_bytes)
         try:
             if isinstance(message, CallError):
                 await self._send((error_bytes(None, message),))
@@ -147,18 +159,33 @@ class Duplex:
             incoming = parse(message, self._limits)
             del message  # up to 10 MiB that the call does not need to hold
             if isinstance(incoming, Batch):
-                await self._answer_batch(incoming)
+                answer, streams = await self._answer_batch(incoming)
             else:
                 answer, opened = await self._answer_one(incoming)
-                await self._send_answer(answer, [opened] if opened else [])
+                streams = [opened] if opened else []
+            del incoming
+            self._hold(len(answer) - held_bytes)
+            held_bytes = len(answer)
+            if answer:
+                await self._send((answer,))
+            for opened in streams:
+                opened.go.set()
         except PeerGone:
             pass
         finally:
+            self._hold(-held_bytes)
             self._calls_open -= 1
             self._note_quiet()
 
-    async def _answer_batch(self, batch: Batch) -> None:
-        """Work the items in order, send their answers in one message, then let the streams among them begin."""
+    def _hold(self, size: int) -> None:
+        """Note that so many more bytes wait in memory, or fewer."""
+        self._held_bytes += size
+        if self._room is not None and self._held_bytes <= _ROOM_BYTES:
+            self._room.set()
+            self._room = None
+
+    async def _answer_batch(self, batch: Batch) -> tuple[bytes, list[_Opened]]:
+        """Work the items in order; return their answers as one, and the streams that may begin when it is sent."""
         answers, streams = [], []
         for item in batch.items:
             answer, opened = await self._answer_one(item)
@@ -166,13 +193,7 @@ class Duplex:
                 answers.append(answer)
             if opened:
                 streams.append(opened)
-        await self._send_answer(batch_bytes(answers), streams)
-
-    async def _send_answer(self, answer: bytes, streams: Sequence[_Opened]) -> None:
-        if answer:
-            await self._send((answer,))
-        for opened in streams:
-            opened.go.set()
+        return batch_bytes(answers), streams
 
     async def _answer_one(self, item: Request | Refused) -> tuple[bytes, _Opened | None]:
         """Return the answer (empty for a notification) and the stream that may begin when it is sent."""
