@@ -10,6 +10,7 @@
    more is written.
 5. A frame that breaks the protocol closes the connection without saying why. The close frame is sent.
 6. Frames that were queued when the connection is closed raise out of the reading task. They are dropped.
+7. A handshake with a `Host` beyond ASCII raises `UnicodeError` out of the reading. It is refused with 400.
 
 Written for trio-websocket 0.12 and wsproto 1.3, which it uses; no extension is ever negotiated.
 """
@@ -22,7 +23,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
-from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping, Request
+from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping, RejectConnection, Request
 from wsproto.frame_protocol import Frame, FrameDecoder, MessageDecoder, Opcode
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
@@ -137,6 +138,9 @@ class ServerConnection(WebSocketConnection):
             except RemoteProtocolError as error:
                 if error.event_hint is not None:
                     await self._send(error.event_hint)
+                self._reader_running = False
+            except UnicodeError:
+                await self._send(RejectConnection(status_code=400))
                 self._reader_running = False
         return None
 
