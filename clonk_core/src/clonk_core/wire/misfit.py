@@ -8,7 +8,7 @@ from typing import Any, Final
 MAX_PROBLEMS: Final = 11
 """Problems gathered before decoding gives up: the one told, and ten more to mend in the same go."""
 
-_PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 
 _KIND_NAMES: Final[Mapping[type, str]] = {
     str: "a string",
