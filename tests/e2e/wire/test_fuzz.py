@@ -70,7 +70,7 @@ def _kinds(answer: Any) -> set[str]:
 
 @pytest.mark.deadline(90)
 @settings(
-    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(st.lists(messages, min_size=1, max_size=8))
 async def test_random_requests_never_break_anything(open_websocket: Callable[[], Any], sent: list[Any]) -> None:
