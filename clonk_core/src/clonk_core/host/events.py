@@ -5,6 +5,7 @@ from typing import Any
 import attrs
 import trio
 
+from clonk_core.boundary import plugin_boundary
 from clonk_core.interfaces import Handler, Log
 from clonk_core.wire.converter import Converter
 
@@ -47,14 +48,14 @@ class EventBus:
         subscribers = [one for key in keys for one in self._subscribers.get(key, ())]
         if not subscribers:
             return
-        values = self._converter.unstructure(event)
+        values = self._converter.unstructure(event) if any(one.as_json for one in subscribers) else None
         async with trio.open_nursery() as nursery:
             for one in subscribers:
                 nursery.start_soon(self._tell, one, values if one.as_json else event)
 
     async def _tell(self, subscriber: _Subscriber, event: object) -> None:
         try:
-            with trio.fail_after(HANDLER_DEADLINE_S):
+            with plugin_boundary(), trio.fail_after(HANDLER_DEADLINE_S):
                 await subscriber.handler(event)
         except Exception:  # noqa: BLE001 - another package's code: recorded, and the rest goes on
             self._log.exception("event handler failed", plugin=subscriber.plugin, event_class=type(event).__name__)

@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from clonk_core.boundary import plugin_boundary
 from clonk_core.errors import PluginError
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Following
@@ -51,7 +52,8 @@ class Invoker:
         call = Call(id=call_id, caller=caller, method=method.name, deadline=_deadline(deadline_s))
         token = self._current.set(call)
         try:
-            value = await method.function(**_with_call(method, arguments, call))
+            with plugin_boundary():
+                value = await method.function(**_with_call(method, arguments, call))
         finally:
             self._current.reset(token)
         if method.hands_on:
@@ -80,9 +82,10 @@ class Invoker:
         )
         token = self._current.set(call)
         try:
-            events = method.function(**_with_call(method, arguments, call))
-            if inspect.iscoroutine(events):
-                events = await events
+            with plugin_boundary():
+                events = method.function(**_with_call(method, arguments, call))
+                if inspect.iscoroutine(events):
+                    events = await events
 
             def make_events(control: RunControl) -> AsyncIterator[object]:
                 late.bind(control)
@@ -102,9 +105,12 @@ class _LateControl:
 
     def __init__(self) -> None:
         self._control: RunControl | None = None
+        self._early: list[Callable[[StopReason], None]] = []
 
     def bind(self, control: RunControl) -> None:
         self._control = control
+        for handler in self._early:
+            control.add_stop_handler(handler)
 
     async def report(self, done: float, total: float | None, message: str | None) -> None:
         if self._control is not None:
@@ -112,8 +118,9 @@ class _LateControl:
 
     def add_stop_handler(self, handler: Callable[[StopReason], None]) -> None:
         if self._control is None:
-            raise PluginError("`call.on_stop` works from the first event on, not before the run has started")
-        self._control.add_stop_handler(handler)
+            self._early.append(handler)
+        else:
+            self._control.add_stop_handler(handler)
 
 
 def _with_call(method: Method, arguments: dict[str, Any], call: Call) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Final
 
 import trio
 
+from clonk_core.boundary import plugin_boundary
 from clonk_core.interfaces import Log
 from clonk_core.plugin import Activation
 
@@ -26,7 +27,8 @@ async def supervise(activation: Activation, log: Log, tell_state: Callable[[str]
     while True:
         began = trio.current_time()
         try:
-            await activation.serve(lambda: tell_state("running"))
+            with plugin_boundary():
+                await activation.serve(lambda: tell_state("running"))
         except Exception as error:  # another package's code: recorded, then tried again
             log.exception("service failed", namespace=activation.namespace, retry_in_s=delay_s)
             tell_state(f"restarting: {type(error).__name__}: {str(error)[:200]}")

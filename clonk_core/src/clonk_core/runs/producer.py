@@ -7,6 +7,7 @@ from datetime import datetime
 import attrs
 import trio
 
+from clonk_core.boundary import plugin_boundary
 from clonk_core.errors import CallCancelled
 from clonk_core.messages import Done, StopReason
 from clonk_core.runs.endings import Encode, Endings, one_line
@@ -75,7 +76,7 @@ class Producer:
         done: Done | None = None
         raised: Exception | None = None
         try:
-            with self._scope:
+            with plugin_boundary(), self._scope:
                 async with _opened(make_events(control)) as events:
                     async for event in events:
                         if isinstance(event, Done):
@@ -126,7 +127,8 @@ class Producer:
 
     def _tell(self, handler: StopHandler, reason: StopReason) -> None:
         try:
-            handler(reason)
+            with plugin_boundary():
+                handler(reason)
         except Exception as error:  # noqa: BLE001 - an activation's handler; without it there is no graceful way
             self._endings.incident(error)
             self._scope.cancel()
