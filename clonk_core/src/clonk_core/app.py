@@ -12,8 +12,9 @@ import attrs
 import trio
 
 from clonk_core.config.load import Loaded, load, load_plugins_section
+from clonk_core.config.sections import check_section_class
 from clonk_core.config.settings import Settings
-from clonk_core.errors import PluginError
+from clonk_core.errors import ConfigError, PluginError
 from clonk_core.gateway.dispatch import Gateway
 from clonk_core.host.discovery import Plugins, load_plugins
 from clonk_core.host.realm import Realm, open_realm
@@ -117,11 +118,11 @@ def draw(
     for plugin in plugins.loaded:
         try:
             found = plugins.call(plugin, "clonk_settings")
-        except PluginError as error:
+            if found is not None:
+                check_section_class(found)
+                sections[plugin.name] = found
+        except (PluginError, ConfigError) as error:
             plugin.fail(str(error))
-            continue
-        if found is not None:
-            sections[plugin.name] = found
     unchecked = tuple(plugin.name for plugin in plugins.all if plugin.status.state != "loaded")
     return Blueprint(loaded=load(path, environ, flags, sections, unchecked), plugins=plugins)
 

@@ -90,7 +90,7 @@ class Decoder:
             return FAILED
         try:
             return cls(**values)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:  # what attrs validators raise
             return self._fail(node, path, str(error))
 
     def value(self, annotation: Any, node: Node, path: str, *, secret: bool = False) -> Any:

@@ -251,13 +251,17 @@ def _own_events(annotation: Any, inspector: TypeInspector, place: str) -> Type:
 # ── options ──────────────────────────────────────────────────────────────────
 
 
+MAX_DEADLINE_S: Final = 366 * 86_400
+"""A year; the clock time of a deadline beyond the year 9999 could not be told."""
+
+
 def _check_options(options: MethodOptions, place: str, *, streaming: bool) -> None:
     if options.durable and not streaming:
         raise SchemaError(place, "only a streaming method (`AsyncIterator[T]`) can be durable")
     if options.scope is not None and not SCOPE_VERB.fullmatch(options.scope):
         raise SchemaError(place, f"the scope {options.scope!r} is no verb: lower-case letters, digits and `_`")
-    if options.deadline_s is not None and not options.deadline_s > 0:
-        raise SchemaError(place, f"deadline_s={options.deadline_s!r} must be more than 0")
+    if options.deadline_s is not None and not 0 < options.deadline_s <= MAX_DEADLINE_S:
+        raise SchemaError(place, f"deadline_s={options.deadline_s!r} must be more than 0 and at most {MAX_DEADLINE_S}")
     _check_errors(options.errors, place)
 
 

@@ -94,10 +94,12 @@ def http_status(error: CallError) -> int:
 
 def error_object(error: CallError) -> ErrorObject:
     """Return what a client sees of an error: `data` has `kind` and the error's own members, made safe for JSON."""
-    members = {str(name): _safe(value) for name, value in error.data.items()}
+    # An activation's own class may have forgotten `super().__init__`; its answer must not fail for that.
+    message = getattr(error, "message", None) or str(error) or (type(error).__doc__ or error.kind).split("\n", 1)[0]
+    members = {str(name): _safe(value) for name, value in getattr(error, "data", {}).items() if name != "kind"}
     return ErrorObject(
         code=code_of(type(error)).code,
-        message=_safe_text(error.message),
+        message=_safe_text(message),
         data={"kind": error.kind, **members},
     )
 
