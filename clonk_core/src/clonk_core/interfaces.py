@@ -183,7 +183,7 @@ class PluginStatus:
         state: `loaded`, `failed`, or `disabled` by the configuration.
         namespaces: What its activations offer.
         error: Why it could not be loaded, or what broke since.
-        services: State of each background service by namespace: `running`, `restarting`, `ended`.
+        services: State of each background service by namespace: `starting`, `running`, `restarting: ` and why, `ended`.
     """
 
     name: str

@@ -12,6 +12,12 @@ METHOD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 SCOPE_VERB: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 """The verb of a scope: `read` in `arbor:read`."""
 
+PLUGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+"""A plugin: its section in the configuration and its folder in the data directory are called the same."""
+
+DATABASE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+"""A database: its file is called the same, with `.db`."""
+
 
 def is_namespace(name: str) -> bool:
     """Tell whether `name` may be a namespace."""
@@ -21,6 +27,16 @@ def is_namespace(name: str) -> bool:
 def is_method(name: str) -> bool:
     """Tell whether `name` may be the last part of a method's name."""
     return METHOD.fullmatch(name) is not None
+
+
+def is_plugin(name: str) -> bool:
+    """Tell whether `name` may be a plugin's."""
+    return PLUGIN.fullmatch(name) is not None
+
+
+def is_database(name: str) -> bool:
+    """Tell whether `name` may be a database's."""
+    return DATABASE.fullmatch(name) is not None
 
 
 def scope_for(namespace: str, verb: str) -> str:

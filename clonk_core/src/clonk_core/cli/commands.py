@@ -5,6 +5,7 @@ It is written out here instead of by cyclopts because that, with rich, costs a q
 
 import inspect
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -85,13 +86,14 @@ def plugin_commands() -> "Sequence[Command]":
     """Return the commands that plugins bring; a broken plugin is told on standard error and passed over."""
     from clonk_core.errors import PluginError
     from clonk_core.host.discovery import load_plugins
+    from clonk_core.plugin import Command
 
     disabled, plugins_dir = _plugins_section()
     plugins = load_plugins(disabled=disabled, plugins_dir=plugins_dir)
     found: dict[str, Command] = {}
     for plugin in plugins.loaded:
         try:
-            for command in plugins.call(plugin, "clonk_commands") or ():
+            for command in plugins.items(plugin, "clonk_commands", Command):
                 _check(command, found)
                 found[command.name] = command
         except PluginError as error:
@@ -102,17 +104,18 @@ def plugin_commands() -> "Sequence[Command]":
     return tuple(found.values())
 
 
-def _check(command: object, found: "dict[str, Command]") -> None:
-    """Refuse what is no command, or has a name that is taken.
+def _check(command: "Command", found: "dict[str, Command]") -> None:
+    """Refuse a command that cannot be called, or whose name is taken or cannot be typed.
 
     Raises:
         PluginError: It is so.
     """
     from clonk_core.errors import PluginError
-    from clonk_core.plugin import Command
 
-    if not isinstance(command, Command) or not callable(command.function):
-        raise PluginError("its hook clonk_commands gave something that is no Command")
+    if not callable(command.function):
+        raise PluginError(f"its command {command.name!r} has no function")
+    if not re.fullmatch("[a-z][a-z0-9-]*", command.name):
+        raise PluginError(f"its command {command.name!r} must be named in lower-case letters, digits and `-`")
     taken = {name.partition(" ")[0] for name in (*CORE_COMMANDS, *HIDDEN_COMMANDS)} | set(found)
     if command.name in taken:
         raise PluginError(f"its command {command.name!r} has a name that is taken")

@@ -12,6 +12,7 @@ from typing import Any, Final
 import trio
 
 from clonk_core.app import draw
+from clonk_core.boundary import plugin_boundary
 from clonk_core.cli.exit_codes import FAILED, OK
 from clonk_core.cli.flags import NO_SETTINGS, ConfigFile, SettingFlags
 from clonk_core.client.base import ClientError
@@ -177,7 +178,7 @@ def _brought(plugins: Plugins, sections: Any) -> Sequence[Check]:
     found: list[Check] = []
     for plugin in plugins.loaded:
         try:
-            found.extend(plugins.call(plugin, "clonk_checks", settings=sections.get(plugin.name)) or ())
+            found.extend(plugins.items(plugin, "clonk_checks", Check, settings=sections.get(plugin.name)))
         except PluginError as error:
             found.append(Check(name=plugin.name, function=_failing(str(error))))
     return found
@@ -193,7 +194,7 @@ def _failing(message: str) -> Any:
 async def _bounded(check: Check) -> CheckResult:
     """Run a plugin's check; one that breaks or hangs has failed."""
     try:
-        with trio.fail_after(CHECK_LIMIT_S):
+        with plugin_boundary(), trio.fail_after(CHECK_LIMIT_S):
             return await check.function()
     except trio.TooSlowError:
         return CheckResult(state="failed", message=f"took longer than {CHECK_LIMIT_S:.0f} s")

@@ -5,23 +5,31 @@ import inspect
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 import pluggy
 from packaging.requirements import InvalidRequirement, Requirement
 
 from clonk_core import hookspecs
-from clonk_core.errors import PluginError
-from clonk_core.interfaces import PluginStatus
+from clonk_core.boundary import plugin_boundary
+from clonk_core.config.settings import Settings
+from clonk_core.errors import ActivationError, PluginError
+from clonk_core.interfaces import Host, PluginStatus
+from clonk_core.names import is_plugin
 from clonk_core.plugin import Activation
+
+T = TypeVar("T")
 
 ENTRY_POINTS: Final = "clonk"
 CORE: Final = "clonk-core"
+
+_RESERVED: Final = frozenset(field.name for field in attrs.fields(Settings))
+"""What a plugin's own section of the configuration cannot be called."""
 
 _file_numbers = itertools.count()
 """Makes module names of single-file plugins unique, so that two hosts in one process do not share one."""
@@ -75,17 +83,36 @@ class Plugins:
         return [plugin.status for plugin in self.all]
 
     def add(self, plugin: Plugin) -> None:
-        """Take a plugin in; a wrong hook signature marks it as failed."""
+        """Take a plugin in; a name that it cannot have or a wrong hook signature marks it as failed."""
+        reason = self._objection(plugin)
         self.all.append(plugin)
-        if plugin.target is None:
+        if reason is not None and plugin.status.state == "loaded":
+            plugin.fail(reason)
+        if plugin.target is None or reason is not None:
+            plugin.target = None
             return
         try:
+            hash(plugin.target)  # pluggy keeps plugins in sets
             self.manager.register(plugin.target, name=plugin.name)
-        except (ValueError, pluggy.PluginValidationError) as error:
-            plugin.fail(f"its hooks cannot be registered: {error}")
+        except Exception as error:  # noqa: BLE001 - every member of a foreign object is looked at
+            plugin.fail(f"its hooks cannot be registered: {' '.join(str(error).split())[:500]}")
             # A half-registered plugin would take part in later calls.
             if self.manager.has_plugin(plugin.name):
                 self.manager.unregister(name=plugin.name)
+            plugin.target = None
+
+    def _objection(self, plugin: Plugin) -> str | None:
+        """Return why a plugin cannot be taken in, None when it can."""
+        if not is_plugin(plugin.name):
+            return "its name is against the rule: letters, digits, `_` and `-`, a letter first"
+        if plugin.name in _RESERVED:
+            return f"{plugin.name!r} is a section of the core's configuration; give the plugin another name"
+        for other in self.all:
+            if other.name == plugin.name:
+                return f"a plugin of that name is there already, from {other.status.package or 'a file'}"
+            if plugin.target is not None and other.target is plugin.target:
+                return f"it is the same as the plugin {other.name!r}"
+        return None
 
     def call(self, plugin: Plugin, hook: str, **arguments: Any) -> Any:
         """Call one hook of one plugin and return its result, None when it has no such hook.
@@ -96,7 +123,8 @@ class Plugins:
         others = [other.target for other in self.all if other is not plugin and other.target is not None]
         caller = self.manager.subset_hook_caller(hook, remove_plugins=others)
         try:
-            results = caller(**arguments)
+            with plugin_boundary():
+                results = caller(**arguments)
         except Exception as error:
             raise PluginError(f"its hook {hook} raised {describe(error)}") from error
         result = results[0] if results else None
@@ -104,6 +132,22 @@ class Plugins:
             result.close()
             raise PluginError(f"its hook {hook} is async; hooks only declare and are plain functions")
         return result
+
+    def items(self, plugin: Plugin, hook: str, kind: type[T], **arguments: Any) -> list[T]:
+        """Call one hook of one plugin that returns several things, and return them; none when it has no such hook.
+
+        Raises:
+            PluginError: The hook raised, is async, or gave something else.
+        """
+        given = self.call(plugin, hook, **arguments)
+        if given is None:
+            return []
+        if not isinstance(given, Sequence) or isinstance(given, str):
+            raise PluginError(f"its hook {hook} gave {_named(given)}, which is no list")
+        for one in given:
+            if not isinstance(one, kind):
+                raise PluginError(f"its hook {hook} gave {_named(one)}, which is no {kind.__name__}")
+        return list(given)
 
 
 def load_plugins(
@@ -125,7 +169,7 @@ def load_plugins(
     left_out = frozenset(disabled)
     points = metadata.entry_points(group=ENTRY_POINTS) if entry_points is None else entry_points
     # The core first: what others need (`rpc`, `hub`) is there whatever they do.
-    for point in sorted(points, key=lambda point: (point.name != "core", point.name)):
+    for point in sorted(points, key=lambda point: (not _is_core(point), point.name)):
         plugins.add(_from_entry_point(point, point.name in left_out))
     for path in _plugin_files(plugins_dir):
         plugins.add(_from_file(path, path.stem in left_out))
@@ -134,25 +178,31 @@ def load_plugins(
     return plugins
 
 
+def _is_core(point: metadata.EntryPoint) -> bool:
+    return point.name == "core" and point.module.partition(".")[0] == "clonk_core"
+
+
 def describe(error: BaseException) -> str:
     """Name an exception in one line, without a traceback."""
+    if isinstance(error, ActivationError):
+        return str(error)
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:500]}" if text else type(error).__name__
 
 
 def _from_entry_point(point: metadata.EntryPoint, disabled: bool) -> Plugin:
-    distribution = point.dist
-    status = PluginStatus(
-        name=point.name,
-        package=distribution.name if distribution else None,
-        version=distribution.version if distribution else None,
-    )
-    if disabled:
-        return Plugin(status=attrs.evolve(status, state="disabled"))
-    plugin = Plugin(status=status)
+    plugin = Plugin(status=PluginStatus(name=point.name, state="disabled" if disabled else "loaded"))
     try:
-        _check_core_version(distribution)
-        plugin.target = point.load()
+        if point.dist is not None:
+            plugin.note(package=point.dist.name, version=point.dist.version)
+    except Exception:  # noqa: BLE001 - an installation that was cut off has no name and version
+        plugin.fail("its installation is damaged; install it again")
+    if plugin.status.state != "loaded":
+        return plugin
+    try:
+        _check_core_version(point.dist)
+        with plugin_boundary():
+            plugin.target = point.load()
     except PluginError as error:
         plugin.fail(str(error))
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything when it is imported
@@ -172,6 +222,8 @@ def _check_core_version(distribution: metadata.Distribution | None) -> None:
             requirement = Requirement(text)
         except InvalidRequirement:
             continue
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
         name = requirement.name.lower().replace("_", "-")
         if name == CORE and not requirement.specifier.contains(installed, prereleases=True):
             raise PluginError(f"it needs {CORE}{requirement.specifier}, but {installed} is installed")
@@ -190,7 +242,8 @@ def _from_file(path: Path, disabled: bool) -> Plugin:
     plugin = Plugin(status=status)
     name = f"clonk_plugin_{path.stem}_{next(_file_numbers)}"
     try:
-        plugin.target = _import_file(name, path)
+        with plugin_boundary():
+            plugin.target = _import_file(name, path)
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything when it is imported
         sys.modules.pop(name, None)
         plugin.fail(f"it cannot be imported: {describe(error)}")
@@ -215,19 +268,33 @@ def _has_hooks(module: ModuleType) -> bool:
 
 
 def _offer_activations(module: ModuleType) -> None:
-    """Give a quick file without hooks one that offers every activation it defines."""
-    classes = [
-        member
+    """Give a quick file without hooks one that offers every activation it defines, bases and children apart."""
+    defined = {
+        member.namespace: member
         for member in vars(module).values()
-        if inspect.isclass(member) and issubclass(member, Activation) and member.__module__ == module.__name__
-    ]
+        if inspect.isclass(member)
+        and issubclass(member, Activation)
+        and member.__module__ == module.__name__
+        and hasattr(member, "namespace")
+    }
+    # A child is offered by its parent.
+    classes = [one for name, one in defined.items() if name.rpartition(".")[0] not in defined]
     if not classes:
         raise PluginError("it has neither hooks nor an Activation")
 
-    def clonk_activations() -> list[Activation]:
-        return [one() for one in classes]
+    def clonk_activations(host: Host) -> list[Activation]:
+        return [make_activation(one, host) for one in classes]
 
     module.clonk_activations = hookspecs.hookimpl(clonk_activations)  # type: ignore[attr-defined]
+
+
+def make_activation(make: Callable[..., Activation], host: Host) -> Activation:
+    """Return a new activation; its class, or a function that makes it, gets the `Host` when it takes an argument."""
+    return make(host) if inspect.signature(make).parameters else make()
+
+
+def _named(value: object) -> str:
+    return f"a {type(value).__name__}"
 
 
 def _trace_before(hook: str, implementations: Any, arguments: Mapping[str, Any]) -> None:

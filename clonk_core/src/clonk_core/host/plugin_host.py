@@ -30,7 +30,9 @@ class RealmView(Protocol):
 
     def has(self, method: str) -> bool: ...
 
-    async def call_inside(self, method: str, params: JsonValue, caller: Caller) -> Reply | Following: ...
+    async def call_inside(self, method: str, params: JsonValue, caller: Caller) -> Reply: ...
+
+    async def start_inside(self, method: str, params: JsonValue, caller: Caller) -> Following: ...
 
     async def emit(self, event: object) -> None: ...
 
@@ -78,9 +80,6 @@ class PluginHost:
 
     async def call(self, method: str, /, **params: JsonValue) -> JsonValue:
         answer = await self._realm.call_inside(method, params, self.caller)
-        if isinstance(answer, Following):
-            await answer.run.stop("reader_gone")
-            raise PluginError(f"{method} is a streaming method; read it with `host.stream`")
         return orjson.loads(answer.result)
 
     def stream(self, method: str, /, **params: JsonValue) -> AbstractAsyncContextManager[AsyncIterator[JsonValue]]:
@@ -88,9 +87,7 @@ class PluginHost:
 
     @asynccontextmanager
     async def _stream(self, method: str, params: JsonValue) -> AsyncIterator[AsyncIterator[JsonValue]]:
-        answer = await self._realm.call_inside(method, params, self.caller)
-        if not isinstance(answer, Following):
-            raise PluginError(f"{method} is a plain method; call it with `host.call`")
+        answer = await self._realm.start_inside(method, params, self.caller)
         async with answer.run.follow(answer.after) as batches:
 
             async def events() -> AsyncGenerator[JsonValue, None]:

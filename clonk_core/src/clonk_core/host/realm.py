@@ -1,6 +1,6 @@
 """One tenant's world: its activations, databases, runs and events."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -13,17 +13,17 @@ from clonk_core.config.settings import Settings
 from clonk_core.errors import (
     ActivationError,
     CallError,
-    ClonkError,
     DeadlineExceeded,
     Internal,
     InvalidParams,
     PluginError,
 )
-from clonk_core.host.discovery import Plugin, Plugins, describe
+from clonk_core.host.discovery import Plugin, Plugins
 from clonk_core.host.events import EventBus
 from clonk_core.host.invoke import Invoker
+from clonk_core.host.loading import CLOSE_WITHIN_S, Loader
 from clonk_core.host.nursery import open_secret_nursery
-from clonk_core.host.plugin_host import LateDatabase, PluginHost
+from clonk_core.host.plugin_host import PluginHost
 from clonk_core.host.services import supervise
 from clonk_core.host.view import RealmHub
 from clonk_core.ids import new_id
@@ -34,14 +34,12 @@ from clonk_core.plugin import Activation
 from clonk_core.runs.book import open_runs
 from clonk_core.runs.limits import RunLimits
 from clonk_core.schema.registry import Registry
-from clonk_core.storage.core_tables import open_core_database
-from clonk_core.storage.sqlite import open_sqlite
+from clonk_core.storage.core_tables import CORE_DATABASE, open_core_database
+from clonk_core.storage.data_dir import make_folder
 from clonk_core.wire.converter import Converter
 from clonk_core.wire.error_codes import error_object
 
-CORE_DATABASE: Final = "clonk"
 SERVICES_START_WITHIN_S: Final = 5.0
-CLOSE_WITHIN_S: Final = 5.0
 
 
 class Realm:
@@ -72,12 +70,16 @@ class Realm:
         self.log = logs.get("realm")
         self.bus = EventBus(self.converter, logs.get("events"))
         self.current: ContextVar[Call | None] = ContextVar("current_call", default=None)
-        self.databases: dict[str, LateDatabase] = {}
         self.hub: Hub = RealmHub(self, started_at=started_at)
         self.invoker: Invoker
         self._sections = sections
         self._logs = logs
-        self._activations: list[tuple[Plugin, Activation]] = []
+        self._loader = Loader(plugins, self.registry, self.bus, self.log, data_dir)
+
+    @property
+    def databases(self) -> Mapping[str, Database]:
+        """Every open database by name, the core's own first."""
+        return {CORE_DATABASE: self.core_database, **self._loader.claims.databases}
 
     # What packages see of it (plugin_host.RealmView).
 
@@ -90,23 +92,31 @@ class Realm:
 
     def claim_database(self, plugin: str, name: str, migrations: str) -> Database:
         """Note that a package wants a database; it is opened before the first call."""
-        if name in self.databases or name == CORE_DATABASE:
-            raise PluginError(f"database {name!r} belongs to another package")
-        self.databases[name] = LateDatabase(plugin, name, migrations)
-        return self.databases[name]
+        return self._loader.claims.claim(plugin, name, migrations)
 
     def has(self, method: str) -> bool:
         """Tell whether a method of that name is there."""
         return method in self.registry
 
-    async def call_inside(self, method: str, params: JsonValue, caller: Caller) -> Reply | Following:
-        """Call a method for an activation: no scope is checked, the door was passed when the caller came in."""
+    async def start_inside(self, method: str, params: JsonValue, caller: Caller) -> Following:
+        """Call a streaming method for an activation; see `call_inside`."""
+        found = self.registry.get(method)
+        if not found.streaming:
+            raise PluginError(f"{method} is a plain method; call it with `host.call`")
+        answer = await self.invoker.invoke(found, params, caller, new_id("req"), deadline_s=found.deadline_s)
+        assert isinstance(answer, Following)  # noqa: S101 - for the type checker: it streams
+        return answer
+
+    async def call_inside(self, method: str, params: JsonValue, caller: Caller) -> Reply:
+        """Call a plain method for an activation: no scope is checked, the door was passed when the caller came in."""
         found = self.registry.get(method)
         if found.streaming:
-            return await self.invoker.invoke(found, params, caller, new_id("req"), deadline_s=found.deadline_s)
+            raise PluginError(f"{method} is a streaming method; read it with `host.stream`")
         deadline_s = found.deadline_s or self.settings.server.call_deadline_s
         with trio.move_on_after(deadline_s):
-            return await self.invoker.invoke(found, params, caller, new_id("req"), deadline_s=deadline_s)
+            answer = await self.invoker.invoke(found, params, caller, new_id("req"), deadline_s=deadline_s)
+            assert isinstance(answer, Reply)  # noqa: S101 - for the type checker: it is plain
+            return answer
         raise DeadlineExceeded(f"{method} took longer than {deadline_s:g} s", deadline_s=deadline_s)
 
     async def emit(self, event: object) -> None:
@@ -144,7 +154,7 @@ class Realm:
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Build the activations, open the databases and get everything ready for the first call."""
-        self.workspaces_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(self.workspaces_dir, mode=0o777)
         self.core_database: Database = await stack.enter_async_context(open_core_database(self.data_dir))
         streams = self.settings.streams
         limits = RunLimits(retention_s=streams.retention_s, stop_grace_s=streams.stop_grace_s)
@@ -160,81 +170,24 @@ class Realm:
         )
         self.invoker = Invoker(self.converter, self.runs, self.current)
         for plugin in self.plugins.loaded:
-            await self._load(plugin, stack)
-
-    async def _load(self, plugin: Plugin, stack: AsyncExitStack) -> None:
-        """Build one package's activations; whatever goes wrong is its own and recorded."""
-        offered: list[Activation] = []
-        host = PluginHost(
-            plugin.name, realm=self, settings=self._sections.get(plugin.name), log=self._logs.get(plugin.name)
-        )
-        try:
-            activations = self._ask(plugin, host)
-            for late in [late for late in self.databases.values() if late.plugin == plugin.name]:
-                late.bind(await self._open_database(late, stack))
-            for activation in activations:
-                self.registry.add(activation, package=plugin.status.package)
-                offered.append(activation)
-            for activation in offered:
-                await activation.open()
-                stack.push_async_callback(self._close, activation)
-            for event, handler in (self.plugins.call(plugin, "clonk_subscriptions", host=host) or {}).items():
-                self.bus.subscribe(plugin.name, event, handler)
-        except ClonkError as error:
-            reason = str(error)
-            self.log.warning("plugin failed", plugin=plugin.name, reason=reason)
-        except Exception as error:
-            # Another package's code and data: recorded, and the rest works.
-            reason = describe(error)
-            self.log.exception("plugin failed", plugin=plugin.name, reason=reason)
-        else:
-            plugin.note(namespaces=tuple(one.namespace for one in offered))
-            self._activations += [(plugin, activation) for activation in _with_children(offered)]
-            return
-        plugin.fail(reason)
-        for activation in offered:
-            self.registry.remove(activation.namespace)
-        self.bus.forget(plugin.name)
-
-    def _ask(self, plugin: Plugin, host: PluginHost) -> list[Activation]:
-        activations = list(self.plugins.call(plugin, "clonk_activations", host=host) or ())
-        for one in activations:
-            if not isinstance(one, Activation):
-                raise PluginError(f"its hook clonk_activations gave {type(one).__name__}, which is no Activation")
-        return activations
-
-    async def _open_database(self, late: LateDatabase, stack: AsyncExitStack) -> Database:
-        path = self.data_dir / f"{late.name}.db"
-        return await stack.enter_async_context(open_sqlite(path, late.name, migrations=[late.migrations]))
-
-    async def _close(self, activation: Activation) -> None:
-        with trio.move_on_after(CLOSE_WITHIN_S, shield=True):
-            try:
-                await activation.close()
-            except Exception:  # another package's code: recorded, the others are closed all the same
-                self.log.exception("activation failed to close", namespace=activation.namespace)
+            section, log = self._sections.get(plugin.name), self._logs.get(plugin.name)
+            await self._loader.load(plugin, PluginHost(plugin.name, realm=self, settings=section, log=log), stack)
 
     # Services.
 
     async def start_services(self, nursery: trio.Nursery) -> None:
         """Start every background service and wait, within bounds, until each works or has failed once."""
         waiting: list[trio.Event] = []
-        for plugin, activation in self._activations:
+        for plugin, activation in self._loader.activations:
             if type(activation).serve is Activation.serve:
                 continue
             settled = trio.Event()
             waiting.append(settled)
-            nursery.start_soon(supervise, activation, self.log, self._service_state(plugin, activation, settled))
+            _note_service(plugin, activation, "starting")
+            nursery.start_soon(supervise, activation, self.log, _service_state(plugin, activation, settled))
         with trio.move_on_after(SERVICES_START_WITHIN_S):
             for event in waiting:
                 await event.wait()
-
-    def _service_state(self, plugin: Plugin, activation: Activation, settled: trio.Event) -> Any:
-        def tell(state: str) -> None:
-            plugin.note(services={**plugin.status.services, activation.namespace: state})
-            settled.set()
-
-        return tell
 
     # Closing.
 
@@ -304,8 +257,13 @@ def _named(error: CallError, method: str) -> CallError:
     return error
 
 
-def _with_children(activations: Iterable[Activation]) -> list[Activation]:
-    found = []
-    for activation in activations:
-        found += [activation, *_with_children(activation.children)]
-    return found
+def _service_state(plugin: Plugin, activation: Activation, settled: trio.Event) -> Callable[[str], None]:
+    def tell(state: str) -> None:
+        _note_service(plugin, activation, state)
+        settled.set()
+
+    return tell
+
+
+def _note_service(plugin: Plugin, activation: Activation, state: str) -> None:
+    plugin.note(services={**plugin.status.services, activation.namespace: state})

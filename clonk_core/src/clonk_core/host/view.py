@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from clonk_core.interfaces import PluginStatus, Run, RunSummary, Transaction
+from clonk_core.interfaces import Database, PluginStatus, Run, RunSummary, Transaction
 from clonk_core.messages import Caller, JsonValue, Method
 from clonk_core.schema.openrpc import document
 from clonk_core.wire.error_codes import code_and_status
@@ -52,16 +52,11 @@ class RealmHub:
 
     async def check(self) -> Mapping[str, str]:
         parts: dict[str, str] = {}
-        databases = {"clonk": self._realm.core_database, **self._realm.databases}
-        for name, database in databases.items():
-            if not self._failed(getattr(database, "plugin", "")):
-                parts[f"database {name}"] = await _check_database(database)
+        for name, database in self._realm.databases.items():
+            parts[f"database {name}"] = await _check_database(database)
         for plugin in self.plugins:
             parts |= _plugin_parts(plugin)
         return parts
-
-    def _failed(self, plugin: str) -> bool:
-        return any(status.name == plugin and status.state == "failed" for status in self.plugins)
 
     def _allows(self, caller: Caller, method: str) -> bool:
         """Whether the caller's scopes allow the method whose run it is."""
@@ -77,13 +72,13 @@ def _plugin_parts(plugin: PluginStatus) -> dict[str, str]:
     return parts
 
 
-async def _check_database(database: object) -> str:
+async def _check_database(database: Database) -> str:
     def probe(transaction: Transaction) -> None:
         transaction.one("select 1")
 
     try:
         with trio.fail_after(CHECK_WITHIN_S):
-            await database.read(probe)  # type: ignore[attr-defined]
+            await database.read(probe)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
         return f"{type(error).__name__}: {str(error)[:200]}"
     return "ok"

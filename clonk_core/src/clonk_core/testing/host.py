@@ -1,6 +1,5 @@
 """A real host on temporary storage, for tests."""
 
-import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import metadata
@@ -13,6 +12,7 @@ import yaml
 
 from clonk_core.app import App, Blueprint, draw, open_app
 from clonk_core.client.inside import InsideClient
+from clonk_core.host.discovery import make_activation
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection, Dispatch
 from clonk_core.observe.logs import Logs
@@ -33,7 +33,7 @@ class GivenActivations:
     @hookimpl
     def clonk_activations(self, host: Host) -> Sequence[Activation]:
         """Return new instances."""
-        return [one(host) if inspect.signature(one).parameters else one() for one in self._make]
+        return [make_activation(one, host) for one in self._make]
 
 
 @attrs.define(kw_only=True)
