@@ -1,7 +1,7 @@
 """The gateway: every request of every transport passes here, and nothing but a `CallError` comes back out."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -12,6 +12,9 @@ from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection, Following, Log
 from clonk_core.messages import Caller, JsonValue, Method, Reply, Request
 from clonk_core.observe.logs import request_context
+
+_LOGGED_CHARACTERS: Final = 100
+"""Of a method's name: one that is not there may be as long as a message."""
 
 
 class RealmDoor(Protocol):
@@ -68,7 +71,7 @@ class Gateway:
         finally:
             self._log.debug(
                 "call",
-                method=request.method,
+                method=request.method[:_LOGGED_CHARACTERS],
                 caller=connection.caller.id if connection.caller else None,
                 transport=connection.transport,
                 peer=connection.peer,

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Literal, TextIO, cast
 
 import structlog
@@ -37,6 +37,21 @@ def request_context(request_id: str) -> Iterator[None]:
         structlog.contextvars.reset_contextvars(**tokens)
 
 
+class _Lines:
+    """Writes lines to a stream. What cannot be written (a full disk, a closed pipe) is lost: logging harms nobody."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        """Write one line at once."""
+        with suppress(OSError, ValueError):
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+    debug = info = warning = error = exception = msg
+
+
 class Logs:
     """Makes the loggers of one host. Nothing here is global: two hosts in one process log apart.
 
@@ -69,7 +84,7 @@ class Logs:
     def get(self, name: str) -> Log:
         """Return the logger that marks its records with `name`."""
         logger = structlog.wrap_logger(
-            structlog.PrintLogger(self._stream),
+            _Lines(self._stream),
             processors=self._processors,
             wrapper_class=structlog.make_filtering_bound_logger(self._level),
         )
