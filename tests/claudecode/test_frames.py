@@ -51,6 +51,29 @@ def test_what_is_no_frame_is_named_so(line: bytes) -> None:
         parse_frame(line)
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (rb"cut \ud83d", "cut \ufffd"),
+        (rb"\uDE00 cut", "\ufffd cut"),
+        (rb"\ude00\ud83d", "\ufffd\ufffd"),
+        (rb"whole \ud83d\ude00, cut \ud83d", "whole \U0001f600, cut \ufffd"),
+        ("é \u2028 ".encode() + rb"\ud83d", "é \u2028 \ufffd"),
+    ],
+)
+def test_a_character_cut_in_two_costs_no_frame(written: bytes, read: str) -> None:
+    frame = parse_frame(b'{"type":"result","result":"' + written + b'"}')
+    assert frame == {"type": "result", "result": read}
+
+
+@pytest.mark.parametrize(
+    "line", [rb'{"type":"x","y":"\ud83d"', rb"[" * 100_000 + rb'"\ud83d"', rb'{"\ud83d":NaN,"type":"x"}']
+)
+def test_what_is_no_frame_is_none_with_a_cut_character_either(line: bytes) -> None:
+    with pytest.raises(NotAFrame):
+        parse_frame(line)
+
+
 def test_some_garbage_is_survived_and_much_is_not() -> None:
     parser = FrameParser()
     for _ in range(MAX_GARBAGE_LINES):

@@ -231,7 +231,8 @@ class Engine:
                 self._slots.notify()
 
     async def _start(self, slot: Slot, spec: SessionSpec, binary: Binary) -> LiveSession:
-        resume = has_transcript(self._settings.config_dir, spec.claude_session_id)
+        known = (self._settings.config_dir, spec.claude_session_id)
+        resume = await trio.to_thread.run_sync(has_transcript, *known)
         for is_last_try in (False, True):
             live = slot.live = LiveSession(
                 spec, self._settings, reaper=self._reaper, decide=self._decide, log=self._log, kept=slot.kept

@@ -1,5 +1,6 @@
 """The binary's stream-json protocol: bytes to lines, lines to frames, frames to bytes. No I/O here."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
@@ -64,18 +65,33 @@ class LineSplitter:
 
 
 def parse_frame(line: bytes) -> Frame:
-    """Parse one line.
+    """Parse one line. Half a surrogate pair becomes U+FFFD.
 
     Raises:
         NotAFrame: No JSON object, or one without a `type`.
     """
     try:
-        frame = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
+        try:
+            frame = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            if b"\\ud" not in line.lower():
+                raise
+            frame = orjson.loads(_with_whole_characters(line))
+    except (ValueError, RecursionError) as error:
         raise NotAFrame(str(error)) from error
     if not isinstance(frame, dict) or not isinstance(frame.get("type"), str):
         raise NotAFrame("no object with a type")
     return frame
+
+
+def _with_whole_characters(line: bytes) -> bytes:
+    """Replace lone surrogates, which strict parsers refuse.
+
+    The binary is JavaScript: where it cuts a long text it can cut a character in two, and a frame that is dropped for
+    that may be the one that ends the turn.
+    """
+    text = json.dumps(json.loads(line), ensure_ascii=False)
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
 def member(frame: Mapping[str, Any], name: str) -> dict[str, Any]:

