@@ -30,7 +30,6 @@ from clonk_claudecode.messages import (
     CreatedSession,
     HistoryMessage,
     Interrupted,
-    Model,
     Prompt,
     Session,
     SessionName,
@@ -40,7 +39,7 @@ from clonk_claudecode.messages import (
 )
 from clonk_claudecode.permissions import deny_all
 from clonk_claudecode.recovery import close_cut_turns
-from clonk_claudecode.settings import ClaudeCodeSettings, PermissionMode
+from clonk_claudecode.settings import ClaudeCodeSettings, Model, PermissionMode
 from clonk_claudecode.setup import engine_settings, session_spec
 from clonk_claudecode.working_dir import check_working_dir, resolve_working_dir
 from clonk_core.plugin import (

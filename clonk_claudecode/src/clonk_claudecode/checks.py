@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import Final
 
 import trio
 
@@ -9,6 +10,19 @@ from clonk_claudecode.binary import BinaryFinder
 from clonk_claudecode.settings import ClaudeCodeSettings
 from clonk_claudecode.setup import credential
 from clonk_core.plugin import CallError, Check, CheckResult
+
+CREDENTIAL_VARIABLES: Final = frozenset(
+    {
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "CLAUDE_CODE_OAUTH_TOKEN",
+        "CLAUDE_CODE_USE_BEDROCK",
+        "CLAUDE_CODE_USE_FOUNDRY",
+        "CLAUDE_CODE_USE_VERTEX",
+    }
+)
+"""By which the binary finds a credential of its own. With none of all it says that it is not logged in, also where
+`ANTHROPIC_BASE_URL` leads to a gateway that wants none."""
 
 
 def checks(settings: ClaudeCodeSettings) -> Sequence[Check]:
@@ -19,14 +33,15 @@ def checks(settings: ClaudeCodeSettings) -> Sequence[Check]:
             found = await BinaryFinder(settings.binary_path).find()
         except CallError as error:
             return CheckResult(state="failed", message=error.message)
-        return CheckResult(state="ok", message=f"{found.path}, version {found.version}")
+        return CheckResult(state="ok", message=f"{found.path}, version {found.version_text}")
 
     async def token() -> CheckResult:
         known = credential(settings)
         if known is not None:
             return CheckResult(state="ok", message=f"{known.kind.replace('_', ' ')} is configured")
-        if "ANTHROPIC_BASE_URL" in settings.env:
-            return CheckResult(state="ok", message="none, and claudecode.env points to a gateway of your own")
+        named = CREDENTIAL_VARIABLES & settings.env.keys()
+        if named:
+            return CheckResult(state="ok", message=f"{', '.join(sorted(named))} in claudecode.env")
         return CheckResult(
             state="warning",
             message="no OAuth token and no API key",

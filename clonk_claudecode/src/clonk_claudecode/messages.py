@@ -13,12 +13,6 @@ SessionName = Annotated[
     str, MinLen(1), MaxLen(64), Pattern(r"[A-Za-z0-9._-]{1,64}", "1 to 64 of letters, digits, `.`, `_` and `-`")
 ]
 
-Model = Annotated[
-    str,
-    MaxLen(200),
-    Pattern(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*", "`sonnet`, `opus`, `haiku`, or a model's full name"),
-]
-
 SystemPrompt = Annotated[str, MaxLen(100_000)]
 
 Prompt = Annotated[str, MinLen(1), MaxLen(1_000_000)]

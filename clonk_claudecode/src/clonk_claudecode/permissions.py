@@ -57,8 +57,8 @@ Decide: TypeAlias = Callable[[PermissionQuestion], Awaitable[Decision]]
 async def deny_all(question: PermissionQuestion) -> Decision:
     """Deny whatever would prompt: there is nobody to ask."""
     return Deny(
-        f"{question.tool} needs a permission, and nobody can be asked for it in this session; the session's "
-        "permission_mode decides what is allowed without asking"
+        f"{question.tool} needs a permission, and nobody can be asked for it in this version of Clonk; a session that "
+        "is created with permission_mode acceptEdits may edit files without asking, with bypassPermissions do all"
     )
 
 

@@ -5,7 +5,13 @@ from typing import Annotated, Literal
 
 import attrs
 
-from clonk_core.plugin import Ge, Gt, Le, MinLen
+from clonk_core.plugin import Ge, Gt, Le, MaxLen, Pattern
+
+Model = Annotated[
+    str,
+    MaxLen(200),
+    Pattern(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*", "`sonnet`, `opus`, `haiku`, or a model's full name"),
+]
 
 PermissionMode = Literal["default", "acceptEdits", "plan", "dontAsk", "bypassPermissions"]
 
@@ -72,7 +78,7 @@ class ClaudeCodeSettings:
     """
 
     binary_path: Path | None = None
-    default_model: Annotated[str, MinLen(1)] = "sonnet"
+    default_model: Model = "sonnet"
     oauth_token: str | None = attrs.field(
         default=None, repr=False, metadata={"secret": True, "env": "CLAUDE_CODE_OAUTH_TOKEN"}
     )

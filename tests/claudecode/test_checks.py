@@ -1,0 +1,67 @@
+"""What `clonk doctor` says of Claude Code."""
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from clonk_claudecode.binary import Binary
+from clonk_claudecode.checks import CREDENTIAL_VARIABLES, checks
+from clonk_claudecode.engine import open_engine
+from clonk_claudecode.settings import ClaudeCodeSettings, SessionSettings
+from clonk_claudecode.spec import EngineSettings, SessionSpec
+from clonk_core.plugin import CheckResult
+
+
+async def _found(settings: ClaudeCodeSettings, name: str) -> CheckResult:
+    (check,) = [check for check in checks(settings) if check.name == name]
+    return await check.function()
+
+
+async def test_the_binary_is_named_with_its_version(claude: Binary) -> None:
+    found = await _found(ClaudeCodeSettings(), "claude binary")
+    assert found.state == "ok"
+    assert found.message == f"{claude.path}, version {claude.version_text}"
+
+
+async def test_a_missing_binary_has_failed() -> None:
+    assert (await _found(ClaudeCodeSettings(binary_path=Path("/nonexistent")), "claude binary")).state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({}, "warning"),
+        ({"env": {"ANTHROPIC_BASE_URL": "http://127.0.0.1:1"}}, "warning"),
+        ({"api_key": "key"}, "ok"),
+        ({"oauth_token": "token"}, "ok"),
+        *(({"env": {name: "x"}}, "ok") for name in sorted(CREDENTIAL_VARIABLES)),
+    ],
+)
+async def test_a_credential_is_looked_for_where_the_binary_looks(changes: dict[str, Any], state: str) -> None:
+    found = await _found(ClaudeCodeSettings(**changes), "credential")
+    assert found.state == state
+
+
+@pytest.mark.parametrize(
+    ("variables", "kind"),
+    [({}, "claudecode.credential_missing"), ({"ANTHROPIC_AUTH_TOKEN": "x"}, None), ({"ANTHROPIC_API_KEY": "x"}, None)],
+)
+async def test_the_binary_really_looks_there(
+    settings: EngineSettings, diary: Any, spec: SessionSpec, variables: dict[str, str], kind: str | None
+) -> None:
+    settings = attrs.evolve(settings, credential=None, env={**settings.env, **variables})
+    async with open_engine(settings, log=diary) as engine:
+        async with engine.turn(
+            spec, "hello", turn_id="sub_test", prompt_uuid="00000000-0000-4000-8000-000000000000"
+        ) as turn:
+            _ = [item async for item in turn]
+    assert (turn.result.error.kind if turn.result.error else None) == kind
+
+
+async def test_a_working_directory_is_looked_at(tmp_path: Path) -> None:
+    for folder, message in ((tmp_path, str(tmp_path)), (tmp_path / "none", "does not exist")):
+        found = await _found(ClaudeCodeSettings(session=SessionSettings(working_dir=folder)), "working directory")
+        assert found.state == "ok"
+        assert message in found.message
