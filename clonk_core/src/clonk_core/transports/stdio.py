@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -66,6 +67,8 @@ async def own_stdio() -> AsyncIterator[tuple[trio.abc.ReceiveStream, trio.abc.Se
     source_fd, sink_fd = os.dup(_STDIN), os.dup(_STDOUT)
     kept_in, kept_out = os.dup(_STDIN), os.dup(_STDOUT)
     nothing = os.open(os.devnull, os.O_RDONLY)
+    # What was printed before goes where it was meant to go; what is printed meanwhile may wait in Python's buffer.
+    sys.stdout.flush()
     os.dup2(nothing, _STDIN)
     os.dup2(_STDERR, _STDOUT)
     os.close(nothing)
@@ -73,6 +76,7 @@ async def own_stdio() -> AsyncIterator[tuple[trio.abc.ReceiveStream, trio.abc.Se
         async with _open_source(source_fd) as source, _open_sink(sink_fd) as sink:
             yield source, sink
     finally:
+        sys.stdout.flush()
         os.dup2(kept_in, _STDIN)
         os.dup2(kept_out, _STDOUT)
         os.close(kept_in)
