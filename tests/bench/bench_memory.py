@@ -25,7 +25,7 @@ SCRIPT: Final = {"default": {"long_text": 200}}
 
 def measure(*, quick: bool) -> Iterator[Figure]:
     """Give the figures."""
-    created, live, parked = (20, 1, 1) if quick else (1000, 10, 10)
+    created, live, parked = (20, 1, 1) if quick else (1000, 10, 30)
     find_binary()
     with tempfile.TemporaryDirectory(prefix="clonk-bench-") as name:
         folder = Path(name)
