@@ -15,7 +15,7 @@ def run(tokens: list[str]) -> int:
     try:
         code = program(tokens, print_error=False, exit_on_error=False)
     except CycloptsError as error:
-        complain(_sentence(error, tokens))
+        complain(_sentence(error))
         return USAGE
     return code if isinstance(code, int) else OK
 
@@ -61,9 +61,9 @@ def _needs_plugins(tokens: list[str]) -> bool:
     return not tokens or tokens[0] not in own
 
 
-def _sentence(error: CycloptsError, tokens: list[str]) -> str:
+def _sentence(error: CycloptsError) -> str:
     """Return the error as a sentence, with where to look."""
-    text = " ".join(str(error).split()).rstrip(".")
-    text = text[:1].lower() + text[1:]
-    command = f"clonk {tokens[0]}" if tokens and tokens[0] in CORE_COMMANDS else "clonk"
-    return f"{text}; see `{command} --help`"
+    text, _, _some_commands = " ".join(str(error).split()).partition(" Available commands:")
+    text = text[:1].lower() + text[1:].rstrip(".")
+    command = " ".join(("clonk", *(error.command_chain or ())))
+    return f"{text} See `{command} --help`" if text.endswith("?") else f"{text}; see `{command} --help`"
