@@ -1,8 +1,7 @@
 """`claudecode`: Claude Code sessions. Thin: the store keeps, the engine runs, the recorder writes history."""
 
-import contextlib
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -41,7 +40,7 @@ from clonk_claudecode.permissions import deny_all
 from clonk_claudecode.recovery import close_cut_turns
 from clonk_claudecode.settings import ClaudeCodeSettings, Model, PermissionMode
 from clonk_claudecode.setup import engine_settings, session_spec
-from clonk_claudecode.working_dir import check_working_dir, resolve_working_dir
+from clonk_claudecode.working_dir import WorkingDirs
 from clonk_core.plugin import (
     Activation,
     Call,
@@ -79,6 +78,9 @@ class ClaudeCode(Activation):
         self._host = host
         self._settings: ClaudeCodeSettings = host.settings or ClaudeCodeSettings()
         self._database = host.database("claudecode", migrations="clonk_claudecode.migrations")
+        self._working_dirs = WorkingDirs(
+            configured=self._settings.session.working_dir, own=host.workspaces_dir, roots=host.workspace_roots
+        )
         self._engine: Engine | None = None
 
     async def open(self) -> None:
@@ -124,7 +126,7 @@ class ClaudeCode(Activation):
         if await self._database.read(store.session_by_name, name) is not None:
             raise _name_taken(name)
         session_id = new_id("sess")
-        folder = await trio.to_thread.run_sync(self._choose_folder, working_dir, session_id)
+        folder = await trio.to_thread.run_sync(self._working_dirs.choose, working_dir, session_id)
         now = _now()
         session = StoredSession(
             id=session_id,
@@ -141,7 +143,7 @@ class ClaudeCode(Activation):
             last_active_at=now,
         )
         if not await self._database.run(store.insert_session, session):
-            await self._drop_folder(session)
+            await trio.to_thread.run_sync(self._working_dirs.drop_empty, session_id)
             raise _name_taken(name)
         return CreatedSession(
             name=session.name,
@@ -171,7 +173,7 @@ class ClaudeCode(Activation):
         if running is not None:
             raise SessionBusy(name, running.turn_id)
         await engine.binary()
-        await trio.to_thread.run_sync(check_working_dir, Path(session.working_dir), self._roots())
+        await trio.to_thread.run_sync(self._working_dirs.check, Path(session.working_dir))
         answerer = Answerer(
             host=self._host,
             database=self._database,
@@ -260,7 +262,7 @@ class ClaudeCode(Activation):
         if not await self._database.run(store.delete_session, session.id):
             raise SessionNotFound(name)
         await forget(self._host, self._engine, session)
-        await self._drop_folder(session)
+        await trio.to_thread.run_sync(self._working_dirs.drop_empty, session.id)
         return True
 
     async def _session(self, name: str) -> StoredSession:
@@ -273,26 +275,6 @@ class ClaudeCode(Activation):
         if self._engine is None:
             raise Unavailable("the session engine is starting or has failed; `hub.plugins` says why")
         return self._engine
-
-    def _choose_folder(self, given: str | None, session_id: str) -> Path:
-        configured = self._settings.session.working_dir
-        if given is not None:
-            return resolve_working_dir(given, self._roots())
-        if configured.is_dir():
-            return configured.resolve()
-        own = self._host.workspaces_dir / session_id
-        own.mkdir(parents=True, mode=0o700)
-        return own.resolve()
-
-    def _roots(self) -> Sequence[Path]:
-        configured = self._settings.session.working_dir.resolve()
-        return tuple(dict.fromkeys((*self._host.workspace_roots, configured)))
-
-    async def _drop_folder(self, session: StoredSession) -> None:
-        """Remove the folder that was made for a session, if there is nothing in it."""
-        own = trio.Path(self._host.workspaces_dir / session.id)
-        with contextlib.suppress(OSError):
-            await own.rmdir()
 
     def _summary(self, session: StoredSession) -> dict[str, Any]:
         """Return the members of a `SessionSummary`, which a `Session` has too."""

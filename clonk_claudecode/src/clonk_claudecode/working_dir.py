@@ -3,6 +3,7 @@
 Looked at when a session is created, and again before each prompt: folders, links and roots change.
 """
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,54 @@ from clonk_core.plugin import InvalidParams
 
 MAX_PATH: Final = 4096
 """As Linux has it (PATH_MAX); also keeps the errors, which repeat it, short."""
+
+
+class WorkingDirs:
+    """The folders of sessions. Everything here touches the disk: for a thread.
+
+    Args:
+        configured: Where sessions work that name no folder, if it exists.
+        own: Below it each session gets a folder of its own if not.
+        roots: Allowed folders, resolved; `configured` is allowed too.
+    """
+
+    def __init__(self, *, configured: Path, own: Path, roots: Sequence[Path]) -> None:
+        self._configured = configured
+        self._own = own
+        self._given_roots = roots
+
+    def choose(self, given: str | None, session_id: str) -> Path:
+        """Return the folder of a new session, made if it is one of its own.
+
+        Raises:
+            InvalidParams: As in `resolve_working_dir`.
+        """
+        if given is not None:
+            return resolve_working_dir(given, self._roots())
+        if self._configured.is_dir():
+            return self._configured.resolve()
+        own = self._own / session_id
+        own.mkdir(parents=True, mode=0o700)
+        return own.resolve()
+
+    def check(self, path: Path) -> None:
+        """See that a session's folder is still what it was when the session was created.
+
+        Raises:
+            WorkingDirLost: It is gone, no folder any more, behind a link, or not allowed any more.
+        """
+        if not any(path.is_relative_to(root) for root in self._roots()):
+            raise WorkingDirLost(str(path), "is under no allowed root any more; `workspaces.roots` sets them")
+        require_unmoved(path)
+
+    def drop_empty(self, session_id: str) -> None:
+        """Remove the folder that was made for a session, if there is nothing in it."""
+        with contextlib.suppress(OSError):
+            (self._own / session_id).rmdir()
+
+    def _roots(self) -> Sequence[Path]:
+        """Return what is allowed now: where a link leads may have changed."""
+        return (*self._given_roots, self._configured.resolve())
 
 
 def resolve_working_dir(given: str, roots: Sequence[Path]) -> Path:
@@ -44,21 +93,6 @@ def resolve_working_dir(given: str, roots: Sequence[Path]) -> Path:
     if not resolved.is_dir():
         raise InvalidParams(f"{given!r} is no folder; create it first", path="$.working_dir")
     return resolved
-
-
-def check_working_dir(path: Path, roots: Sequence[Path]) -> None:
-    """See that a session's folder is still what it was when the session was created.
-
-    Args:
-        path: What `resolve_working_dir` returned then.
-        roots: Folders that are allowed now, resolved.
-
-    Raises:
-        WorkingDirLost: It is gone, no folder any more, behind a link, or not allowed any more.
-    """
-    if not any(path.is_relative_to(root) for root in roots):
-        raise WorkingDirLost(str(path), "is under no allowed root any more; `workspaces.roots` sets them")
-    require_unmoved(path)
 
 
 def require_unmoved(path: Path) -> None:
