@@ -55,6 +55,66 @@ def _accepts(url: str) -> bool:
     return True
 
 
+HANGS = """
+import sys
+import trio
+from clonk_core.plugin import Activation
+
+
+class Hangs(Activation):
+    \"\"\"Never gets ready.\"\"\"
+
+    namespace = "hangs"
+
+    async def open(self):
+        print('{"event": "hangs"}', file=sys.stderr, flush=True)
+        await trio.sleep_forever()
+"""
+
+
+@pytest.mark.parametrize("command", ["serve", "stdio"])
+def test_a_signal_ends_a_server_that_has_not_started_yet(place: Any, command: str) -> None:
+    (place.folder / "plugins" / "hangs.py").write_text(HANGS)
+    process = place.start(command, stdin=subprocess.PIPE)
+    for line in process.stderr:
+        if "hangs" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Traceback" not in err
+
+
+NEVER_ENDS = """
+import trio
+from clonk_core.cli.signals import watched_signals
+
+
+async def main():
+    async with watched_signals() as stopping:
+        stopping.patience_s = 0.1
+        stopping.has_started = True
+        print("ready", flush=True)
+        with trio.CancelScope(shield=True):
+            await trio.sleep_forever()
+
+
+trio.run(main)
+"""
+
+
+def test_what_shields_itself_from_the_end_is_ended_at_last() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", NEVER_ENDS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "not ended" in err
+
+
 def test_a_second_server_on_the_same_data_is_refused_with_one_sentence(served: Any, clonk: Clonk) -> None:
     done = clonk("serve")
     assert done.code == 1

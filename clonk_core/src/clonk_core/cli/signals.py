@@ -1,4 +1,4 @@
-"""Signals of a server: the first asks for an orderly end, the second ends at once."""
+"""Signals of a server: the first asks for an orderly end, the second ends at once; what does not end is ended."""
 
 import os
 import signal
@@ -10,9 +10,15 @@ from typing import Final
 import attrs
 import trio
 
-from clonk_core.cli.exit_codes import OK
+from clonk_core.cli.exit_codes import FAILED, OK
+from clonk_core.cli.main import complain
+from clonk_core.config.settings import Settings
 
 _WATCHED: Final = ("SIGINT", "SIGTERM", "SIGHUP")
+
+SPARE_S: Final = 30.0
+"""Time beside the grace periods for everything to close, in seconds. What is still there then (a plugin that shields
+itself from cancellation) would stay for ever."""
 
 
 @attrs.define
@@ -22,15 +28,26 @@ class Stopping:
     Attributes:
         requested: Set by the first signal.
         received: That signal.
+        start: To be entered around all: the first signal cancels it as long as `has_started` is not set. A server that
+            hangs before it serves anybody has nothing to end in order.
+        has_started: Set by the server when it serves.
+        patience_s: Longest time from the first signal to the end of the process, in seconds.
     """
 
     requested: trio.Event = attrs.field(factory=trio.Event)
     received: signal.Signals | None = None
+    start: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    has_started: bool = False
+    patience_s: float = SPARE_S
 
     @property
     def exit_code(self) -> int:
         """0 after SIGTERM and SIGHUP, which are how servers are stopped; 130 after Ctrl-C."""
         return 128 + signal.SIGINT if self.received is signal.SIGINT else OK
+
+    def allow(self, settings: Settings) -> None:
+        """Let the end take as long as the configuration allows."""
+        self.patience_s = settings.server.shutdown_grace_s + settings.streams.stop_grace_s + SPARE_S
 
 
 @asynccontextmanager
@@ -43,6 +60,7 @@ async def watched_signals() -> AsyncIterator[Stopping]:
     stopping = Stopping()
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch, stopping)
+        nursery.start_soon(_end_at_last, stopping)
         yield stopping
         nursery.cancel_scope.cancel()
 
@@ -59,3 +77,12 @@ async def _watch(stopping: Stopping, task_status: trio.TaskStatus[None] = trio.T
                 os._exit(128 + number)
             stopping.received = signal.Signals(number)
             stopping.requested.set()
+            if not stopping.has_started:
+                stopping.start.cancel()
+
+
+async def _end_at_last(stopping: Stopping) -> None:
+    await stopping.requested.wait()
+    await trio.sleep(stopping.patience_s)
+    complain(f"still not ended {stopping.patience_s:g} s after it was told to; ended now")
+    os._exit(FAILED)

@@ -23,8 +23,11 @@ async def stdio(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTIN
     for notice in blueprint.loaded.notices:
         if notice.stops == "nothing":
             complain(f"note: {notice}")
-    async with watched_signals() as stopping, own_stdio() as (source, sink), open_app(blueprint) as app:
-        await serve_stdio(
-            app.dispatch, app.settings.server, source, sink, log=app.logs.get("stdio"), shutdown=stopping.requested
-        )
+    async with watched_signals() as stopping:
+        stopping.allow(blueprint.settings)
+        with stopping.start:
+            async with own_stdio() as (source, sink), open_app(blueprint) as app:
+                stopping.has_started = True
+                log = app.logs.get("stdio")
+                await serve_stdio(app.dispatch, app.settings.server, source, sink, log=log, shutdown=stopping.requested)
     return stopping.exit_code
