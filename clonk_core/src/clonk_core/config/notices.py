@@ -1,4 +1,4 @@
-"""What the configuration asks for that this version does not do: told at the start, or a reason not to start."""
+"""What the configuration asks for and does not get: told at the start, or a reason not to start."""
 
 import ipaddress
 from collections.abc import Iterator, Mapping
@@ -45,7 +45,7 @@ def is_loopback(host: str) -> bool:
 
 def notices(settings: Settings, origins: Mapping[str, Origin]) -> tuple[Notice, ...]:
     """Return everything to tell about these settings, what stops the start first."""
-    found = [*_refusals(settings, origins), *_not_yet(settings, origins)]
+    found = [*_refusals(settings, origins), *_missing(settings, origins), *_not_yet(settings, origins)]
     return tuple(sorted(found, key=lambda notice: notice.stops == "nothing"))
 
 
@@ -74,6 +74,16 @@ def _refusals(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Not
             stops="everything",
             message="Postgres comes in a later version; what is meant for it would be kept elsewhere. Leave it out "
             "to keep everything in storage.data_dir.",
+        )
+
+
+def _missing(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Notice]:
+    folder = settings.plugins.dir
+    if folder is not None and not folder.is_dir():
+        yield Notice(
+            path="plugins.dir",
+            origin=origins.get("plugins.dir", DEFAULT),
+            message=f"there is no folder {folder}; no single-file plugin is loaded",
         )
 
 
