@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 import trio
+import trio.testing
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
 
@@ -32,15 +33,19 @@ async def read_all(stream: trio.SocketStream) -> bytes:
     return b"".join([piece async for piece in stream])
 
 
+async def read_until(stream: trio.SocketStream, wanted: bytes) -> None:
+    seen = b""
+    while wanted not in seen:
+        seen += bytes(await stream.receive_some())
+
+
 async def test_idle_connections_are_closed_at_once(serving: Any) -> None:
     async with serving(shutdown_grace_s=60) as served:
         http = await trio.open_tcp_stream("127.0.0.1", served.http_port)
         silent = await trio.open_tcp_stream("127.0.0.1", served.websocket_port)
         async with http, silent, connected(served) as socket:
             await http.send_all(post("test.echo"))
-            answer = b""
-            while not answer.endswith(b'"result":{}}'):
-                answer += bytes(await http.receive_some())
+            await read_until(http, b'"result":{}}')
             served.shutdown.set()
             with trio.fail_after(5):
                 assert await read_all(http) == b""
@@ -78,6 +83,32 @@ async def test_answers_and_streams_under_way_may_end(serving: Any) -> None:
             assert any('"outcome":"failed"' in str(text) for text in found)
         with trio.fail_after(5):
             await served.ended.wait()
+
+
+async def test_a_stream_that_follows_a_call_on_the_same_connection_is_not_taken_for_idle(serving: Any) -> None:
+    ended: list[bool] = []
+
+    async def follow(served: Any, started: trio.Event) -> None:
+        async with await trio.open_tcp_stream("127.0.0.1", served.http_port) as connection:
+            await connection.send_all(post("test.echo"))
+            await read_until(connection, b'"result":{}}')
+            await connection.send_all(post("test.stream", end=False))
+            await read_until(connection, b'"seq":')
+            started.set()
+            ended.append(b'"outcome":"failed"' in await read_all(connection))
+
+    async with serving(shutdown_grace_s=60) as served, trio.open_nursery() as nursery:
+        # Many, because only some would meet the moment at which the first answer is still being written.
+        started = [trio.Event() for _ in range(30)]
+        for event in started:
+            nursery.start_soon(follow, served, event)
+        for event in started:
+            await event.wait()
+        served.shutdown.set()
+        await trio.testing.wait_all_tasks_blocked()
+        for run in served.door.runs.values():
+            run.finish("failed")
+    assert ended == [True] * 30
 
 
 async def test_what_goes_on_longer_than_the_grace_period_is_cut(serving: Any) -> None:

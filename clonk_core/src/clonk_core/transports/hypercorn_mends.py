@@ -286,12 +286,13 @@ class MendedServer(TCPServer):
             else:
                 await self._write(event.data)
             return
+        if isinstance(event, Updated):
+            # Before the answer is written: its reader's next request may be taken up while it is, and ends the idleness.
+            self._note_idle(idle=event.idle)
         await self._let_go()
         if isinstance(event, Closed):
             await self._finish()
             await self.protocol.handle(Closed())
-        elif isinstance(event, Updated):
-            self._note_idle(idle=event.idle)
 
     def _note_idle(self, *, idle: bool) -> None:
         self._idle = idle
