@@ -124,7 +124,7 @@ class Call:
 
         `handler` is called once with the reason and must return at once. The method then has `streams.stop_grace_s`
         seconds to yield its last events and end; after that it is cancelled. Without a handler it is cancelled
-        at once. Plain methods are always cancelled.
+        at once. Plain methods are always cancelled. A handler given while the run is being stopped is called at once.
         """
         self._add_stop_handler(handler)
 

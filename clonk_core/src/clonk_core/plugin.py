@@ -163,7 +163,11 @@ class Activation:
     children: "Sequence[Activation]" = ()
 
     async def open(self) -> None:
-        """Get ready, once, after the databases are open and before the first call. Override when there is need."""
+        """Get ready, once, after the databases are open and before the first call. Override when there is need.
+
+        A parent is opened before its children. What is raised here leaves the whole package out; what takes longer than
+        a minute, too. Other packages may not be there yet: call them from `serve` and from methods on.
+        """
 
     async def serve(self, started: Callable[[], None]) -> None:
         """Work in the background until cancelled. Override when there is need.
@@ -177,7 +181,10 @@ class Activation:
         started()
 
     async def close(self) -> None:
-        """Let go of what `open` took, once, after the services have ended. Override when there is need."""
+        """Let go of what `open` took, once, after the services have ended. Override when there is need.
+
+        Called when `open` has returned, children before their parent; what takes longer than 5 s is cancelled.
+        """
 
 
 @attrs.frozen(kw_only=True)
