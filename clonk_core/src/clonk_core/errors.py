@@ -108,7 +108,7 @@ class InvalidParams(CallError):
 
 
 class Internal(CallError):
-    """Our bug. The log has the traceback under the incident id; the caller gets nothing else."""
+    """A bug, Clonk's or a plugin's. The log has the traceback under `data.incident`; the caller gets nothing else."""
 
     kind = "internal"
 

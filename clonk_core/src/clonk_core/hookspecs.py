@@ -21,10 +21,12 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def clonk_activations(host: Host) -> "Sequence[Activation]":  # type: ignore[empty-body]
-    """Return the package's activations. Called once per tenant's realm, before databases are opened.
+    """Return a list of new activations. Called once per tenant's realm, before databases are opened.
+
+    What is wrong with one of them (a name that is taken, a signature without a schema) leaves the whole package out.
 
     Args:
-        host: What the host gives to this package in this realm.
+        host: What the host gives to this package in this realm. Databases are asked for now, and used later.
     """
 
 
@@ -32,27 +34,33 @@ def clonk_activations(host: Host) -> "Sequence[Activation]":  # type: ignore[emp
 def clonk_settings() -> type[Any]:  # type: ignore[empty-body]
     """Return the frozen attrs class of the package's section in `clonk.yaml`.
 
-    The section has the entry point's name. Every attribute needs a default; units belong into the names.
+    The section has the entry point's name. Every attribute needs a default; units belong into the names. Allowed are
+    bool, int, float, str, Path, datetime, Literal, enums, tuples, lists and mappings of these, unions, further attrs
+    classes for sections inside, and `Annotated` with bounds. An instance is `host.settings`.
     """
 
 
 @hookspec
 def clonk_subscriptions(host: Host) -> Mapping[type[Any] | str, Handler]:  # type: ignore[empty-body]
-    """Return async handlers for events of other packages.
+    """Return async handlers for events of other packages, by event.
 
     The key is the event's class, or its `name` (`"claudecode.turn_ended"`) so that nothing need be imported: such a
-    handler gets the event as JSON values.
+    handler gets the event as JSON values. Whoever emits waits for the handlers; one that fails or takes longer than 30 s
+    is recorded and harms nobody.
+
+    Args:
+        host: As for `clonk_activations`, and asked after it.
     """
 
 
 @hookspec
 def clonk_commands() -> "Sequence[Command]":  # type: ignore[empty-body]
-    """Return commands for the command line."""
+    """Return a list of `Command` for the command line. No host is open: a command calls a server, or needs none."""
 
 
 @hookspec
 def clonk_checks(settings: Any) -> "Sequence[Check]":  # type: ignore[empty-body]
-    """Return checks for `clonk doctor`.
+    """Return a list of `Check` for `clonk doctor`, each with 30 s to find out. No host is open.
 
     Args:
         settings: The package's own section of the configuration.

@@ -178,11 +178,11 @@ class PluginStatus:
 
     Attributes:
         name: The entry point's name, or the file's for a single-file plugin.
-        package: Distribution that brought it, None for a single file.
-        version: Version of the distribution.
+        package: Distribution that brought it; null for a single file.
+        version: Version of the distribution; null for a single file.
         state: `loaded`, `failed`, or `disabled` by the configuration.
         namespaces: What its activations offer.
-        error: Why it could not be loaded, or what broke since.
+        error: Why it could not be loaded; null when it was.
         services: State of each background service by namespace: `starting`, `running`, `restarting: ` and why, `ended`.
     """
 
@@ -203,11 +203,11 @@ class RunSummary:
         subscription: Its id.
         method: The method called.
         state: `running` or `done`.
-        outcome: How it ended, None while it runs.
+        outcome: How it ended: `complete`, `cancelled`, `refused`, `limited` or `failed`; null while it runs.
         durable: Whether it goes on without a reader.
-        last_seq: Number of the last stored event.
+        last_seq: Number of the last event, 0 before the first.
         started_at: Clock time of the start (RFC 3339, UTC).
-        ended_at: Clock time of the end, None while it runs.
+        ended_at: Clock time of the end; null while it runs.
     """
 
     subscription: str
@@ -296,9 +296,14 @@ class Host(Protocol):
     def database(self, name: str, *, migrations: str) -> Database:
         """Return the package's database, opened and migrated before the first call.
 
+        To be asked for in a hook, as a rule when the activation is made; asked for again it is the same.
+
         Args:
-            name: File name without ending (`arbor` for `arbor.db`).
+            name: File name without ending (`arbor` for `arbor.db`): lower-case letters, digits and `_`.
             migrations: Dotted name of the package that holds the numbered SQL files (`clonk_arbor.migrations`).
+
+        Raises:
+            PluginError: The name is against the rule or another package's, or it is too late.
         """
 
     def has(self, method: str) -> bool:
@@ -311,10 +316,18 @@ class Host(Protocol):
 
         Raises:
             CallError: What the method answered.
+            PluginError: It is a streaming method; it has not been called.
         """
 
     def stream(self, method: str, /, **params: JsonValue) -> AbstractAsyncContextManager[AsyncIterator[JsonValue]]:
-        """Call a streaming method of another activation and read its events as JSON values, `done` included."""
+        """Call a streaming method of another activation and read its events as JSON values, `done` included.
+
+        Leaving the context ends the run, unless the method is durable.
+
+        Raises:
+            CallError: What the method answered instead of starting.
+            PluginError: It is a plain method; it has not been called.
+        """
 
     def error_object(self, error: CallError) -> ErrorObject:
         """Return an error as it appears on the wire, for a `Done` event."""

@@ -16,7 +16,8 @@ class HealthReport:
         status: `ok` when every part works, `degraded` when one does not.
         version: Version of clonk-core.
         started_at: When the host started (RFC 3339, UTC).
-        parts: Each database and activation by name: `ok`, or what is wrong with it.
+        parts: Each database, activation and background service by name: `ok`, or what is wrong with it; and each
+            plugin that could not be loaded.
     """
 
     status: Literal["ok", "degraded"]

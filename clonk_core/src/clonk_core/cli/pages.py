@@ -122,7 +122,7 @@ def _method(method: Method) -> Iterator[str]:
     yield from _result(method)
     if method.errors:
         names = ", ".join(f"`{error.kind}`" for error in method.errors)
-        yield f"Errors of its own: {names}.\n"
+        yield f"Errors to expect: {names}.\n"
 
 
 def _traits(method: Method) -> Iterator[str]:
@@ -144,7 +144,7 @@ def _result(method: Method) -> Iterator[str]:
         yield from _member_table(definitions[named[0]])
         yield from _definitions({name: one for name, one in definitions.items() if name != named[0]})
         return
-    if not method.streaming:
+    if not method.streaming or not named:
         yield f"{what}: {words(schema)}.\n"
         yield from _definitions(definitions)
         return
