@@ -92,7 +92,7 @@ async def test_a_stream_that_follows_a_call_on_the_same_connection_is_not_taken_
         async with await trio.open_tcp_stream("127.0.0.1", served.http_port) as connection:
             await connection.send_all(post("test.echo"))
             await read_until(connection, b'"result":{}}')
-            await connection.send_all(post("test.stream", end=False))
+            await connection.send_all(post("test.stream", events=1, end=False))
             await read_until(connection, b'"seq":')
             started.set()
             ended.append(b'"outcome":"failed"' in await read_all(connection))

@@ -287,7 +287,7 @@ class MendedServer(TCPServer):
                 await self._write(event.data)
             return
         if isinstance(event, Updated):
-            # Before the answer is written: its reader's next request may be taken up while it is, and ends the idleness.
+            # Before the answer is written, because meanwhile its reader's next request may be taken up and end that.
             self._note_idle(idle=event.idle)
         await self._let_go()
         if isinstance(event, Closed):
