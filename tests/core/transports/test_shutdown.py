@@ -86,29 +86,15 @@ async def test_answers_and_streams_under_way_may_end(serving: Any) -> None:
 
 
 async def test_a_stream_that_follows_a_call_on_the_same_connection_is_not_taken_for_idle(serving: Any) -> None:
-    ended: list[bool] = []
-
-    async def follow(served: Any, started: trio.Event) -> None:
+    async with serving(shutdown_grace_s=60) as served:
         async with await trio.open_tcp_stream("127.0.0.1", served.http_port) as connection:
-            await connection.send_all(post("test.echo"))
-            await read_until(connection, b'"result":{}}')
-            await connection.send_all(post("test.stream", events=1, end=False))
+            # In one piece: the second is taken up while the answer to the first is still being written.
+            await connection.send_all(post("test.echo") + post("test.stream", events=1, end=False))
             await read_until(connection, b'"seq":')
-            started.set()
-            ended.append(b'"outcome":"failed"' in await read_all(connection))
-
-    async with serving(shutdown_grace_s=60) as served, trio.open_nursery() as nursery:
-        # Many, because only some would meet the moment at which the first answer is still being written.
-        started = [trio.Event() for _ in range(30)]
-        for event in started:
-            nursery.start_soon(follow, served, event)
-        for event in started:
-            await event.wait()
-        served.shutdown.set()
-        await trio.testing.wait_all_tasks_blocked()
-        for run in served.door.runs.values():
-            run.finish("failed")
-    assert ended == [True] * 30
+            served.shutdown.set()
+            await trio.testing.wait_all_tasks_blocked()
+            (await served.door.wait_run()).finish("failed")
+            assert b'"outcome":"failed"' in await read_all(connection)
 
 
 async def test_what_goes_on_longer_than_the_grace_period_is_cut(serving: Any) -> None:
