@@ -210,6 +210,48 @@ async def test_one_object_under_two_names_is_loaded_once(tmp_path: Path) -> None
         assert "'one'" in str(_statuses(host, "two")[0].error)
 
 
+FAMILY = (
+    SUMS
+    + '''
+
+class Base(Activation):
+    """A base."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+
+class Child(Base):
+    """A child."""
+
+    namespace = "parent.child"
+
+    @method(scope="read")
+    async def tenant(self) -> str:
+        """Return the tenant."""
+        return self.host.tenant
+
+
+class Parent(Base):
+    """A parent."""
+
+    namespace = "parent"
+
+    def __init__(self, host: Host) -> None:
+        self.children = (Child(host),)
+
+
+Again = Parent
+'''
+)
+
+
+async def test_a_file_offers_its_activations_but_neither_bases_nor_children_by_themselves(tmp_path: Path) -> None:
+    async with open_host(tmp_path / "data", settings=_files(tmp_path, family=FAMILY)) as host:
+        assert set(_statuses(host, "family")[0].namespaces) == {"sums", "parent"}
+        assert await host.client.call("parent.child.tenant") == "default"
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "../up", "1st", "with space", "x" * 65])
 def test_a_name_that_cannot_be_a_folder_is_refused(name: str) -> None:
     (plugin,) = load_plugins(entry_points=[], extra={name: Offering()}).all

@@ -1,14 +1,11 @@
 """Finds plugins and loads them one by one, so that a broken one is reported and harms nobody."""
 
-import importlib.util
 import inspect
-import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -19,9 +16,9 @@ from clonk_core import hookspecs
 from clonk_core.boundary import plugin_boundary
 from clonk_core.config.settings import Settings
 from clonk_core.errors import ActivationError, PluginError
-from clonk_core.interfaces import Host, PluginStatus
+from clonk_core.host.plugin_files import import_plugin_file, plugin_files
+from clonk_core.interfaces import PluginStatus
 from clonk_core.names import is_plugin
-from clonk_core.plugin import Activation
 
 T = TypeVar("T")
 
@@ -30,9 +27,6 @@ CORE: Final = "clonk-core"
 
 _RESERVED: Final = frozenset(field.name for field in attrs.fields(Settings))
 """What a plugin's own section of the configuration cannot be called."""
-
-_file_numbers = itertools.count()
-"""Makes module names of single-file plugins unique, so that two hosts in one process do not share one."""
 
 
 @attrs.define(kw_only=True)
@@ -171,7 +165,7 @@ def load_plugins(
     # The core first: what others need (`rpc`, `hub`) is there whatever they do.
     for point in sorted(points, key=lambda point: (not _is_core(point), point.name)):
         plugins.add(_from_entry_point(point, point.name in left_out))
-    for path in _plugin_files(plugins_dir):
+    for path in plugin_files(plugins_dir):
         plugins.add(_from_file(path, path.stem in left_out))
     for name, target in (extra or {}).items():
         plugins.add(Plugin(status=PluginStatus(name=name), target=target))
@@ -229,68 +223,16 @@ def _check_core_version(distribution: metadata.Distribution | None) -> None:
             raise PluginError(f"it needs {CORE}{requirement.specifier}, but {installed} is installed")
 
 
-def _plugin_files(folder: Path | None) -> list[Path]:
-    if folder is None or not folder.is_dir():
-        return []
-    return sorted(path for path in folder.glob("*.py") if not path.name.startswith("_"))
-
-
 def _from_file(path: Path, disabled: bool) -> Plugin:
-    status = PluginStatus(name=path.stem)
+    plugin = Plugin(status=PluginStatus(name=path.stem, state="disabled" if disabled else "loaded"))
     if disabled:
-        return Plugin(status=attrs.evolve(status, state="disabled"))
-    plugin = Plugin(status=status)
-    name = f"clonk_plugin_{path.stem}_{next(_file_numbers)}"
+        return plugin
     try:
         with plugin_boundary():
-            plugin.target = _import_file(name, path)
+            plugin.target = import_plugin_file(path)
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything when it is imported
-        sys.modules.pop(name, None)
         plugin.fail(f"it cannot be imported: {describe(error)}")
     return plugin
-
-
-def _import_file(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"{path.name} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # type hints of its classes are looked up there
-    spec.loader.exec_module(module)
-    if not _has_hooks(module):
-        _offer_activations(module)
-    return module
-
-
-def _has_hooks(module: ModuleType) -> bool:
-    marker = f"{hookspecs.PROJECT}_impl"
-    return any(hasattr(member, marker) for member in vars(module).values())
-
-
-def _offer_activations(module: ModuleType) -> None:
-    """Give a quick file without hooks one that offers every activation it defines, bases and children apart."""
-    defined = {
-        member.namespace: member
-        for member in vars(module).values()
-        if inspect.isclass(member)
-        and issubclass(member, Activation)
-        and member.__module__ == module.__name__
-        and hasattr(member, "namespace")
-    }
-    # A child is offered by its parent.
-    classes = [one for name, one in defined.items() if name.rpartition(".")[0] not in defined]
-    if not classes:
-        raise PluginError("it has neither hooks nor an Activation")
-
-    def clonk_activations(host: Host) -> list[Activation]:
-        return [make_activation(one, host) for one in classes]
-
-    module.clonk_activations = hookspecs.hookimpl(clonk_activations)  # type: ignore[attr-defined]
-
-
-def make_activation(make: Callable[..., Activation], host: Host) -> Activation:
-    """Return a new activation; its class, or a function that makes it, gets the `Host` when it takes an argument."""
-    return make(host) if inspect.signature(make).parameters else make()
 
 
 def _named(value: object) -> str:

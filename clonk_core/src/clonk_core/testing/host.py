@@ -12,7 +12,7 @@ import yaml
 
 from clonk_core.app import App, Blueprint, draw, open_app
 from clonk_core.client.inside import InsideClient
-from clonk_core.host.discovery import make_activation
+from clonk_core.host.plugin_files import make_activation
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection, Dispatch
 from clonk_core.observe.logs import Logs
