@@ -45,8 +45,8 @@ def clonk_subscriptions(host: Host) -> Mapping[type[Any] | str, Handler]:  # typ
     """Return async handlers for events of other packages, by event.
 
     The key is the event's class, or its `name` (`"claudecode.turn_ended"`) so that nothing need be imported: such a
-    handler gets the event as JSON values. Whoever emits waits for the handlers; one that fails or takes longer than 30 s
-    is recorded and harms nobody.
+    handler gets the event as JSON values. Whoever emits waits for the handlers; one that fails, or takes longer than
+    30 s, is recorded and harms nobody.
 
     Args:
         host: As for `clonk_activations`, and asked after it.

@@ -14,7 +14,6 @@ from clonk_core.wire.sse import (
     Decoder,
     ServerSentEvent,
     SubscriptionWriter,
-    comment_bytes,
     event_bytes,
     retry_bytes,
     split_event_id,
@@ -54,7 +53,7 @@ def test_readers_that_are_given_the_same_batch_get_the_same_bytes_and_another_ba
 
 
 def test_comments_and_keep_alives_are_no_events() -> None:
-    assert read(KEEP_ALIVE + comment_bytes("two\nlines") + event_bytes(b"x")) == [ServerSentEvent("x", "message", "")]
+    assert read(KEEP_ALIVE + b": two\n: lines\n\n" + event_bytes(b"x")) == [ServerSentEvent("x", "message", "")]
 
 
 def test_the_retry_field_is_read() -> None:

@@ -1,7 +1,6 @@
 """`clonk serve`: the server."""
 
 import gc
-import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -9,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from clonk_core.cli.flags import NO_SETTINGS, ConfigFile, SettingFlags
-from clonk_core.cli.main import complain
 from clonk_core.cli.signals import watched_signals
+from clonk_core.cli.start import draw_and_tell
 
 if TYPE_CHECKING:
     from clonk_core.app import Addresses, Blueprint
@@ -32,14 +31,10 @@ async def serve(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTIN
         config: The configuration file; without it the usual places are searched.
     """
     # The host, its databases and its transports take most of a second to import; help must not wait for them.
-    from clonk_core.app import draw, open_app, serve_app
+    from clonk_core.app import open_app, serve_app
 
     gc.set_threshold(_COLLECT_EVERY)  # this process is ours alone
-    # Before signals are watched: a plugin that hangs while it is imported can be stopped by one.
-    blueprint = draw(config, os.environ, settings.given())
-    for notice in blueprint.loaded.notices:
-        if notice.stops == "nothing":
-            complain(f"note: {notice}")
+    blueprint = draw_and_tell(config, settings)
     async with watched_signals() as stopping:
         stopping.allow(blueprint.settings)
         with stopping.start:

@@ -1,11 +1,9 @@
 """`clonk stdio`: serve the program that started this one, over its pipes."""
 
-import os
-
-from clonk_core.app import draw, open_app
+from clonk_core.app import open_app
 from clonk_core.cli.flags import NO_SETTINGS, ConfigFile, SettingFlags
-from clonk_core.cli.main import complain
 from clonk_core.cli.signals import watched_signals
+from clonk_core.cli.start import draw_and_tell
 
 
 async def stdio(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTINGS) -> int:
@@ -19,10 +17,7 @@ async def stdio(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTIN
     """
     from clonk_core.transports.stdio import own_stdio, serve_stdio
 
-    blueprint = draw(config, os.environ, settings.given())
-    for notice in blueprint.loaded.notices:
-        if notice.stops == "nothing":
-            complain(f"note: {notice}")
+    blueprint = draw_and_tell(config, settings)
     async with watched_signals() as stopping:
         stopping.allow(blueprint.settings)
         with stopping.start:

@@ -171,16 +171,6 @@ class Frames:
         return b'%b"error":%b}}' % (self._head, error_object_bytes(error))
 
 
-def event_frame(subscription: str, seq: int, payload: bytes) -> bytes:
-    """Return the notification of one event; `Frames` is quicker for many."""
-    return Frames(subscription).event(seq, payload)
-
-
-def subscription_error(subscription: str, error: CallError) -> bytes:
-    """Return the notification that a run cannot be read on now."""
-    return Frames(subscription).error(error)
-
-
 def _id_bytes(id_: object) -> bytes:
     """Write an id as it came; nothing else than `None` for a notification, which should get no answer at all."""
     if id_ is NOT_GIVEN:

@@ -25,11 +25,6 @@ def retry_bytes(delay_ms: int) -> bytes:
     return b"retry: %d\n\n" % delay_ms
 
 
-def comment_bytes(text: str) -> bytes:
-    """Return a comment, which clients ignore."""
-    return b"".join(b": %b\n" % line for line in _LINE_END.split(text.encode("utf-8", "replace"))) + b"\n"
-
-
 def event_bytes(message: bytes, id_: str | None = None) -> bytes:
     """Return one event.
 
