@@ -106,3 +106,18 @@ def small_disk(tmp_path: Path) -> Generator[Path, None, None]:
         yield mount
     finally:
         subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+@pytest.fixture
+def fill_the_disk() -> Callable[[Path], None]:
+    """Write a file until its disk has no room left."""
+
+    def fill(ballast: Path) -> None:
+        with ballast.open("wb", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)):
+                    pass
+            except OSError:
+                return
+
+    return fill

@@ -1,6 +1,6 @@
 """Runs on a disk that fills up."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,8 @@ class Endless:
             self.closed.set()
 
 
-def fill_the_disk(ballast: Path) -> None:
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while file.write(bytes(4096)):
-                pass
-        except OSError:
-            return
-
-
 async def test_the_run_is_stopped_readers_are_told_and_it_is_closed_when_there_is_room_again(
-    tools: Any, small_disk: Path
+    tools: Any, small_disk: Path, fill_the_disk: Callable[[Path], None]
 ) -> None:
     endless = Endless()
     async with tools.open(data_dir=small_disk, retry_first_s=0.02, retry_longest_s=0.02) as book:
@@ -71,7 +62,7 @@ async def test_the_run_is_stopped_readers_are_told_and_it_is_closed_when_there_i
 
 
 async def test_a_run_that_could_not_be_closed_before_the_end_is_closed_at_the_next_start(
-    tools: Any, small_disk: Path
+    tools: Any, small_disk: Path, fill_the_disk: Callable[[Path], None]
 ) -> None:
     endless = Endless()
     async with tools.open(data_dir=small_disk) as book:

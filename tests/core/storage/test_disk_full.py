@@ -1,5 +1,6 @@
 """What the database does when the disk is full."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,9 @@ async def test_one_that_does_not_fit_takes_no_other_of_its_group_with_it(small_d
         assert await database.read(lambda t: t.one("select count(*) from a")) == (6,)
 
 
-async def test_what_others_take_of_the_disk_is_told_and_works_again_when_they_let_go(small_disk: Path) -> None:
+async def test_what_others_take_of_the_disk_is_told_and_works_again_when_they_let_go(
+    small_disk: Path, fill_the_disk: Callable[[Path], None]
+) -> None:
     async with open_sqlite(small_disk / "a.db") as database:
         await database.run(lambda t: t.execute("create table a (b)"))
         fill_the_disk(small_disk / "ballast")
@@ -55,17 +58,10 @@ async def test_what_others_take_of_the_disk_is_told_and_works_again_when_they_le
         await database.run(fill, 100_000)
 
 
-async def test_a_database_cannot_be_made_on_a_full_disk(small_disk: Path) -> None:
+async def test_a_database_cannot_be_made_on_a_full_disk(
+    small_disk: Path, fill_the_disk: Callable[[Path], None]
+) -> None:
     fill_the_disk(small_disk / "ballast")
     with pytest.raises(StorageFull):
         async with open_sqlite(small_disk / "a.db"):
             pass
-
-
-def fill_the_disk(ballast: Path) -> None:
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while file.write(bytes(4096)):
-                pass
-        except OSError:
-            return
