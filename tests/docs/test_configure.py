@@ -21,6 +21,7 @@ BLOCKS = [
 def test_every_example_is_a_configuration_that_starts(block: str, tmp_path: Path) -> None:
     path = tmp_path / "clonk.yaml"
     path.write_text(block)
+    (tmp_path / "plugins").mkdir()  # which the examples name
     loaded = load(path, {}, {}, {"claudecode": ClaudeCodeSettings})
     loaded.require_startable(listening=True)
     assert loaded.notices == ()
