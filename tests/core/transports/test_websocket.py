@@ -1,5 +1,7 @@
 """JSON-RPC over WebSocket: calls and streams side by side, what is refused, and how connections end."""
 
+import socket as socket_module
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -109,6 +111,20 @@ async def test_a_handshake_that_is_none_is_refused_and_closed(served: Any, reque
         with trio.fail_after(5):
             answer = b"".join([piece async for piece in stream])
         assert answer.split()[1] == status
+    async with open_websocket_url(served.websocket_url) as socket:
+        assert (await ask(socket, "test.echo"))["result"] == {}
+    assert served.log.told("exception") == []
+
+
+async def test_a_client_that_leaves_while_its_handshake_is_answered_is_no_fault(served: Any) -> None:
+    for rounds in range(30):
+        stream = await trio.open_tcp_stream("127.0.0.1", served.websocket_port)
+        # Closing resets the connection, at another step of the handshake each time.
+        stream.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_LINGER, struct.pack("ii", 1, 0))
+        await stream.send_all(UPGRADE)
+        for _ in range(rounds):
+            await trio.lowlevel.checkpoint()
+        stream.socket.close()
     async with open_websocket_url(served.websocket_url) as socket:
         assert (await ask(socket, "test.echo"))["result"] == {}
     assert served.log.told("exception") == []

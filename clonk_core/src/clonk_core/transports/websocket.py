@@ -1,5 +1,6 @@
 """JSON-RPC over WebSocket: one message per text frame, any number of calls and streams on one connection."""
 
+import contextlib
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -125,7 +126,8 @@ class _Peer:
 
     async def _greet(self) -> bool:
         """Answer the handshake, in time; tell whether the connection is open."""
-        with trio.move_on_after(_HANDSHAKE_S):
+        # A client may leave while it is being answered.
+        with trio.move_on_after(_HANDSHAKE_S), contextlib.suppress(ConnectionClosed):
             request = await self._socket.handshake()
             status, error = self._refusal(request)
             if error is not None:
