@@ -12,6 +12,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket
 from wsproto.events import BytesMessage, TextMessage
 
 from clonk_core.errors import StorageFull
+from clonk_core.transports.websocket_mends import ServerConnection
 
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -369,3 +370,36 @@ async def test_the_bearer_of_the_handshake_reaches_the_door(served: Any) -> None
     assert first is second
     assert first.bearer == "clonk_x_y"
     assert first.transport == "websocket"
+
+
+async def test_many_messages_in_one_piece_leave_others_their_turn() -> None:
+    ours, theirs = trio.socket.socketpair()
+    connection = ServerConnection(trio.SocketStream(ours), max_message_bytes=1000, send_timeout_s=5)
+    taken = 0
+    seen = set()
+
+    async def take() -> None:
+        nonlocal taken
+        while await connection.receive() is not None:
+            taken += 1
+        nursery.cancel_scope.cancel()
+
+    async def greet() -> None:
+        await (await connection.handshake()).accept()
+
+    async def look() -> None:
+        while True:
+            seen.add(taken)
+            await trio.lowlevel.checkpoint()
+
+    with theirs:
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(take)
+                nursery.start_soon(greet)
+                nursery.start_soon(look)
+                await theirs.send(UPGRADE)
+                await theirs.recv(1000)
+                await theirs.send(masked(1, b"x") * 50 + masked(8, struct.pack("!H", 1000)))
+    assert taken == 50
+    assert len(seen) > 25

@@ -4,7 +4,8 @@
 2. Text that is no UTF-8 closes the connection. RFC 6455 wants that; our wire contract wants an answer and the
    connection to go on. Text is kept as bytes, which also spares decoding and encoding again.
 3. Every message sent costs a lock, a write and two switches of task (80 us), every message received a channel and a
-   switch more. Several go into one write, and whoever wants a message reads it.
+   switch more. Several go into one write, which waits only when the socket is full, and whoever wants a message reads
+   it.
 4. A send has no limit of time, and a send that is cancelled leaves half a frame, after which the next one is garbage.
    `watch_sends` gives it a limit (a scope around each send would cost 5 % of a call), and after half a frame nothing
    more is written.
@@ -15,6 +16,7 @@
 Written for trio-websocket 0.12 and wsproto 1.3, which it uses; no extension is ever negotiated.
 """
 
+import os
 import struct
 from collections.abc import Sequence
 from typing import Final
@@ -77,6 +79,7 @@ class ServerConnection(WebSocketConnection):
             max_message_size=max_message_bytes,
             receive_buffer_size=_RECEIVE_BYTES,
         )
+        self._raw = stream.socket
         self._send_timeout_s = send_timeout_s
         self._decoder = _BytesDecoder()
         self._frames: FrameDecoder | None = None
@@ -92,12 +95,16 @@ class ServerConnection(WebSocketConnection):
 
         To be called from the handshake on, by one task at a time; pings and the like are answered in here.
         """
+        has_waited = False
         try:
             while self._reader_running:
                 for event in self._wsproto.events():
                     found = await self._handle(event)
                     if found is not None:
+                        if not has_waited:  # of a hundred messages read in one piece, others get a turn after each
+                            await trio.lowlevel.checkpoint()
                         return found
+                has_waited = True
                 message = await self._read_on()
                 if message is not None:
                     return message
@@ -120,8 +127,8 @@ class ServerConnection(WebSocketConnection):
     async def _read_on(self) -> bytes | None:
         """Read from the socket, for wsproto; or return a message when it is a whole one of the usual kind."""
         try:
-            data = bytes(await self._stream.receive_some(_RECEIVE_BYTES))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            data = await self._receive_some()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             data = b""
         if not data:
             if self._wsproto.state is not ConnectionState.CLOSED:
@@ -143,6 +150,17 @@ class ServerConnection(WebSocketConnection):
                 await self._send(RejectConnection(status_code=400))
                 self._reader_running = False
         return None
+
+    async def _receive_some(self) -> bytes:
+        """Wait first and read then: trio reads, is told that there is nothing yet, waits and reads again."""
+        source = self._raw
+        while source.fileno() >= 0:
+            await trio.lowlevel.wait_readable(source)
+            try:
+                return os.read(source.fileno(), _RECEIVE_BYTES)
+            except BlockingIOError:
+                continue  # it was woken for nothing
+        return b""
 
     def _whole_text(self, data: bytes) -> bytes | None:
         """Return the message when `data` is one text frame, whole and below 64 KiB, and nothing is pending.
@@ -186,19 +204,34 @@ class ServerConnection(WebSocketConnection):
     async def send_texts(self, messages: Sequence[bytes]) -> None:
         """Send text messages, UTF-8, in one write. Whoever asks first is served first.
 
+        No checkpoint where the socket takes all of it at once, as nearly always.
+
         Raises:
             ConnectionClosed: It is over; nothing or not all of it was sent.
         """
+        data = b"".join(_framed(messages))
+        taken = 0 if self._stream_lock.locked() else self._write_at_once(data)
+        if taken == len(data):
+            return
         try:
-            self._stream_lock.acquire_nowait()  # spares a checkpoint, the writing has one
+            self._stream_lock.acquire_nowait()  # of a message begun, nobody may come between
         except trio.WouldBlock:
             await self._stream_lock.acquire()
         try:
             if self._wsproto.state is not ConnectionState.OPEN:
                 raise ConnectionClosed(self._close_reason)
-            await self._write(b"".join(_framed(messages)))
+            await self._write(memoryview(data)[taken:])
         finally:
             self._stream_lock.release()
+
+    def _write_at_once(self, data: bytes) -> int:
+        """Write what the socket takes without waiting; return how many bytes. None where something is wrong."""
+        if self._torn or self._wsproto.state is not ConnectionState.OPEN:
+            return 0
+        try:
+            return os.write(self._raw.fileno(), data)
+        except OSError:
+            return 0  # it is full, or broken, which the next write will tell
 
     @property
     def sending(self) -> bool:
@@ -240,7 +273,7 @@ class ServerConnection(WebSocketConnection):
                 self._frames = connection._proto._frame_decoder  # noqa: SLF001
             await self._write(data)
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, data: bytes | memoryview) -> None:
         """Write with the lock held. A write that is cut off, by the limit or by cancellation, is the last one."""
         if self._torn:
             raise ConnectionClosed(self._close_reason)
