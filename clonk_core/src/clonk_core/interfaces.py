@@ -8,7 +8,18 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 import attrs
 
 from clonk_core.errors import CallError
-from clonk_core.messages import Caller, ErrorObject, Event, JsonValue, Method, Reply, Request, StopReason
+from clonk_core.messages import (
+    AuditEntry,
+    Caller,
+    ErrorObject,
+    Event,
+    JsonValue,
+    Method,
+    Quota,
+    Reply,
+    Request,
+    StopReason,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -130,16 +141,31 @@ class Connection:
     Attributes:
         transport: Which door.
         peer: Address of the other side, for the log: `127.0.0.1:51234`, `stdio`.
+        id: Names the connection in the log (`conn_...`).
+        address: IP address of the other side, that of the client behind trusted proxies; empty where there is none.
         bearer: The credential of `Authorization: Bearer`, if one was given. Never logged.
         caller: Who it turned out to be, once the gateway knows; kept for the connection's life.
-        id: Names the connection in the log (`conn_...`).
+        quota: What was left of the caller's rate limit after the last call; None without one.
     """
 
     transport: Literal["http", "websocket", "stdio", "inside"]
     peer: str
     id: str
+    address: str = ""
     bearer: str | None = attrs.field(default=None, repr=False)
     caller: Caller | None = None
+    quota: Quota | None = None
+
+
+class AuditWriter(Protocol):
+    """Where what happens is written down."""
+
+    async def write(self, entry: AuditEntry) -> None:
+        """Write one entry and return when it is kept.
+
+        Raises:
+            StorageFull, StorageError: It is not kept.
+        """
 
 
 class Dispatch(Protocol):

@@ -24,6 +24,10 @@ StopReason: TypeAlias = Literal["cancelled", "limited", "shutdown", "reader_gone
 """Why a run is asked to stop: on request, out of time, the server ends, nobody reads a run that is not durable."""
 
 
+CallerKind: TypeAlias = Literal["local", "service", "key", "token", "stranger"]
+"""How a caller is known."""
+
+
 class _NotGiven:
     """The id of a notification: no id at all (null is an id)."""
 
@@ -63,24 +67,81 @@ class Caller:
     """Who calls.
 
     Attributes:
-        id: Stable name: `local`, later a key's or a user's id.
-        kind: `local` for the operator's own machine, `service` for an activation's background work.
+        id: Stable name: a key's id, a user's (`sub` of its token), `local`, `service:<package>`.
+        kind: `local` for the operator's own machine, `service` for an activation's background work, `key` for an API
+            key, `token` for a token of an identity provider, `stranger` for one who has not said who it is.
         tenant: Whose realm the caller lives in.
-        scopes: What the caller may do; `*` is everything.
+        scopes: What the caller may do; `*` is everything; `claudecode:chat@ci-*` is narrowed to some targets.
     """
 
     id: str
-    kind: Literal["local", "service"] = "local"
+    kind: CallerKind = "local"
     tenant: str = "default"
     scopes: frozenset[str] = frozenset()
 
-    def may(self, scope: str) -> bool:
-        """Tell whether the caller's scopes cover `scope`."""
-        return scope_allows(self.scopes, scope)
+    def may(self, scope: str, target: str | None = None) -> bool:
+        """Tell whether the caller's scopes cover `scope`, for `target` where they are narrowed."""
+        return scope_allows(self.scopes, scope, target)
 
 
 LOCAL_CALLER: Final = Caller(id="local", scopes=frozenset({"*"}))
-"""The one who sits at the machine: whoever reaches the loopback address or the process's own stdio."""
+"""The one who sits at the machine: the process's own stdio, and whoever reaches the loopback without authentication."""
+
+STRANGER: Final = Caller(id="stranger", kind="stranger")
+"""One who has not said who it is."""
+
+
+@attrs.frozen(kw_only=True)
+class Quota:
+    """What is left of a rate limit.
+
+    Attributes:
+        limit: Calls in a span of time.
+        span_s: That span, in seconds.
+        remaining: Calls that may be made now.
+        reset_s: Seconds until all of them may be made again.
+    """
+
+    limit: int
+    span_s: float
+    remaining: int
+    reset_s: float
+
+
+@attrs.frozen(kw_only=True)
+class AuditEntry:
+    """One thing that happened, to be written into the audit log.
+
+    Attributes:
+        kind: `call` for a call at the door, `tool` for a tool that Claude used, `auth` for a credential that was
+            refused, `key` and `secret` for changes to those, `system` for the server's own.
+        caller: Who did it.
+        action: The method called, the tool used.
+        target: What it was about: a session's name, a key's id.
+        outcome: `ok`, or the kind of the error.
+        transport: Which door; `inside` where there was none.
+        peer: Address of the other side.
+        duration_ms: How long it took, None where that means nothing.
+        request_bytes: Size of the message, None where there was none.
+        answer_bytes: Size of the result.
+        run_id: The run it belongs to (`sub_...`).
+        request_id: The call it belongs to (`req_...`), as the log has it.
+        detail: What else is to be known; JSON values, secrets masked already.
+    """
+
+    kind: Literal["call", "tool", "auth", "key", "secret", "system"]
+    caller: Caller
+    action: str
+    target: str | None = None
+    outcome: str = "ok"
+    transport: str = "inside"
+    peer: str = ""
+    duration_ms: float | None = None
+    request_bytes: int | None = None
+    answer_bytes: int | None = None
+    run_id: str | None = None
+    request_id: str | None = None
+    detail: Mapping[str, JsonValue] = attrs.field(factory=dict)
 
 
 async def _no_progress(done: float, total: float | None, message: str | None) -> None:
@@ -216,10 +277,14 @@ class Method:
         call_parameter: Name of the parameter that takes the `Call`, if any.
         result: Python type of the result, or of one event of a streaming method.
         scope: What a caller must hold, `claudecode:create`.
+        also_scopes: Further scopes, any of which does instead.
+        target: Name of the parameter that says what the call is about, None for none.
+        narrows: Whether it shows a caller with narrowed scopes only what those cover, by itself.
         streaming: Whether it answers with a run.
         durable: Whether its run goes on without a reader and is kept.
         hands_on: Whether it is streaming by handing on an existing run (`rpc.resume`).
         public: Whether it needs no scope at all.
+        anonymous: Whether it may be called before the caller has said who it is.
         read_only, destructive, idempotent: Hints for clients.
         deadline_s: Longest time a call may take, None for the server's default.
         errors: Errors of its own that it declares.
@@ -237,10 +302,14 @@ class Method:
     call_parameter: str | None
     result: Any
     scope: str
+    also_scopes: tuple[str, ...] = ()
+    target: str | None = None
+    narrows: bool = False
     streaming: bool = False
     durable: bool = False
     hands_on: bool = False
     public: bool = False
+    anonymous: bool = False
     read_only: bool = False
     destructive: bool = False
     idempotent: bool = False

@@ -1,6 +1,7 @@
 """Rules for the names of namespaces, methods and scopes."""
 
 import re
+from fnmatch import fnmatchcase
 from typing import Final
 
 NAMESPACE: Final = re.compile(r"[a-z][a-z0-9_]{0,31}(\.[a-z][a-z0-9_]{0,31}){0,3}")
@@ -44,6 +45,32 @@ def scope_for(namespace: str, verb: str) -> str:
     return f"{namespace.split('.', 1)[0]}:{verb}"
 
 
-def scope_allows(held: frozenset[str], wanted: str) -> bool:
-    """Tell whether the scopes held cover the one wanted: itself, its `namespace:*`, or `*`."""
-    return "*" in held or wanted in held or f"{wanted.split(':', 1)[0]}:*" in held
+SCOPE: Final = re.compile(r"(\*|[a-z][a-z0-9_]{0,31}:(\*|[a-z][a-z0-9_]{0,63}))(@[^\s@]{1,200})?")
+"""A scope that a key may hold: `*`, `arbor:*`, `arbor:read`, each with a pattern of targets, `claudecode:chat@ci-*`."""
+
+
+def scope_allows(held: frozenset[str], wanted: str, target: str | None = None) -> bool:
+    """Tell whether the scopes held cover the one wanted: itself, its `namespace:*`, or `*`.
+
+    Args:
+        held: `*`, `arbor:*`, `arbor:read`, each perhaps narrowed to targets by a pattern: `claudecode:chat@ci-*`.
+        wanted: `arbor:read`.
+        target: What it is wanted for (a session's name); a narrowed scope covers nothing without one. `*` in a pattern
+            stands for any characters, `?` for one, `[ab]` for one of several.
+    """
+    every = f"{wanted.split(':', 1)[0]}:*"
+    if "*" in held or wanted in held or every in held:
+        return True
+    if target is None:
+        return False
+    for scope in held:
+        base, at, pattern = scope.partition("@")
+        if at and base in ("*", wanted, every) and fnmatchcase(target, pattern):
+            return True
+    return False
+
+
+def scope_is_narrowed(held: frozenset[str], wanted: str) -> bool:
+    """Tell whether the scopes held cover the one wanted for some targets only."""
+    covering = ("*", wanted, f"{wanted.split(':', 1)[0]}:*")
+    return not any(base in held for base in covering) and any(scope.partition("@")[0] in covering for scope in held)
