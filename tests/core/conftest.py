@@ -50,6 +50,7 @@ class MemoryRun:
         self.id = new_id("sub")
         self.method = method
         self.caller: Caller = LOCAL_CALLER
+        self.target: str | None = None
         self.durable = durable
         self.events: list[Event] = []
         self.stopped: StopReason | None = None
@@ -142,6 +143,9 @@ class Door:
         self.calls: list[Request] = []
         self.connections: list[Connection] = []
         self.gate = trio.Event()
+        self.over = trio.Event()
+        self.refusal: CallError | None = None
+        self.knows_everyone = True
         self.waiting = 0
         self._started = trio.Event()
 
@@ -172,6 +176,16 @@ class Door:
             raise MethodNotFound(request.method)
         params = request.params if isinstance(request.params, dict) else {}
         return await method(request, **params)  # type: ignore[no-any-return]
+
+    async def greet(self, connection: Connection) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        if self.knows_everyone:
+            connection.grant = LOCAL_CALLER
+
+    async def wait_over(self, connection: Connection) -> str:
+        await self.over.wait()
+        return "the test says so"
 
     async def do_test_echo(self, request: Request, **params: Any) -> Reply:
         return Reply(result=orjson.dumps(request.params))

@@ -1,5 +1,6 @@
 """The composition root: from a configuration to a running host. The only module that knows every room."""
 
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from clonk_core.config.sections import check_section_class
 from clonk_core.config.settings import Settings
 from clonk_core.errors import ConfigError, PluginError
 from clonk_core.gateway.dispatch import Gateway
+from clonk_core.gateway.opening import Parts, open_gateway
 from clonk_core.host.discovery import Plugins, load_plugins
 from clonk_core.host.realm import Realm, open_realm
 from clonk_core.interfaces import Dispatch, Hub
@@ -159,13 +161,21 @@ async def open_app(blueprint: Blueprint, *, logs: Logs | None = None, listening:
             roots=settings.workspaces.roots or DEFAULT_ROOTS,
             started_at=datetime.now(UTC),
         ) as realm:
-            gateway = Gateway(
-                {DEFAULT_TENANT: realm}, log=logs.get("gateway"), call_deadline_s=settings.server.call_deadline_s
+            parts = Parts(
+                database=realm.core_database,
+                audit=None,
+                counters=None,
+                tokens=None,
+                show_params=lambda _method, _params: None,
+                clock=time.time,
+                log=logs.get("gateway"),
             )
-            try:
+            deadline_s = settings.server.call_deadline_s
+            async with open_gateway(
+                {DEFAULT_TENANT: realm}, settings.auth, parts, call_deadline_s=deadline_s
+            ) as gateway:
+                realm.hub.bind(gateway)
                 yield App(gateway=gateway, realm=realm, logs=logs, settings=settings)
-            finally:
-                gateway.close()
 
 
 async def serve_app(

@@ -9,11 +9,13 @@ import attrs
 
 from clonk_core.errors import CallError
 from clonk_core.messages import (
+    ApiKeyInfo,
     AuditEntry,
     Caller,
     ErrorObject,
     Event,
     JsonValue,
+    KeyRequest,
     Method,
     Quota,
     Reply,
@@ -95,6 +97,10 @@ class Run(Protocol):
         """Who started it."""
 
     @property
+    def target(self) -> str | None:
+        """What it is about (a session's name), None for nothing."""
+
+    @property
     def durable(self) -> bool:
         """Whether it goes on without a reader."""
 
@@ -146,6 +152,7 @@ class Connection:
         bearer: The credential of `Authorization: Bearer`, if one was given. Never logged.
         caller: Who it turned out to be, once the gateway knows; kept for the connection's life.
         quota: What was left of the caller's rate limit after the last call; None without one.
+        grant: What the gateway remembers of the caller; None until it is known. The gateway's own.
     """
 
     transport: Literal["http", "websocket", "stdio", "inside"]
@@ -155,6 +162,17 @@ class Connection:
     bearer: str | None = attrs.field(default=None, repr=False)
     caller: Caller | None = None
     quota: Quota | None = None
+    grant: object = attrs.field(default=None, repr=False)
+    _runs: list[Run] = attrs.field(factory=list, init=False, repr=False)
+
+    def note_run(self, run: Run) -> None:
+        """Remember a run that was started over this connection."""
+        self._runs = [one for one in self._runs if one.state == "running"]
+        self._runs.append(run)
+
+    def runs_open(self) -> bool:
+        """Tell whether a run that was started over this connection is going on."""
+        return any(run.state == "running" for run in self._runs)
 
 
 class AuditWriter(Protocol):
@@ -168,6 +186,46 @@ class AuditWriter(Protocol):
         """
 
 
+class KeyKeeper(Protocol):
+    """Makes, changes and takes back API keys."""
+
+    def list(self, caller: Caller) -> Sequence[ApiKeyInfo]:
+        """Return the keys that the caller may see, by id."""
+
+    def get(self, caller: Caller, key_id: str) -> ApiKeyInfo:
+        """Return one key.
+
+        Raises:
+            NotFound: There is none, or none that the caller may see.
+        """
+
+    async def create(self, caller: Caller, wanted: KeyRequest) -> tuple[ApiKeyInfo, str]:
+        """Make a key; return it and its secret, which nobody can be shown again.
+
+        Raises:
+            InvalidParams: A word is against the rules.
+            Forbidden: It would do more than its maker may.
+            Conflict: The id is taken.
+        """
+
+    async def revoke(self, caller: Caller, key_id: str) -> ApiKeyInfo:
+        """Take a key back.
+
+        Raises:
+            NotFound: There is none.
+            Conflict: It stands in the configuration.
+        """
+
+    async def rotate(self, caller: Caller, key_id: str, keep_old_for_s: float) -> tuple[ApiKeyInfo, str]:
+        """Give a key a new secret; the old one is good for `keep_old_for_s` more. Return both.
+
+        Raises:
+            NotFound: There is none.
+            Conflict: It stands in the configuration, or was revoked.
+            Forbidden: It may do more than the caller.
+        """
+
+
 class Dispatch(Protocol):
     """The one door behind the transports."""
 
@@ -176,6 +234,20 @@ class Dispatch(Protocol):
 
         Raises:
             CallError: And nothing else, whatever goes wrong behind the door (`Cancelled` apart).
+        """
+
+    async def greet(self, connection: Connection) -> None:
+        """Look at the credential that a connection begins with, where it has one.
+
+        Raises:
+            CallError: It is not good; the connection shall not be opened.
+        """
+
+    async def wait_over(self, connection: Connection) -> str:
+        """Wait until the connection may not go on, and return why in a few words.
+
+        It may not when it has not said who it is in time, and when its credential is revoked or expires. For the local
+        caller this waits for ever.
         """
 
 
@@ -279,6 +351,25 @@ class Hub(Protocol):
 
     async def list_runs(self, caller: Caller, *, limit: int, before: str | None) -> Sequence[RunSummary]:
         """The caller's runs, newest first, those before the subscription `before` in the order."""
+
+    @property
+    def keys(self) -> KeyKeeper:
+        """Makes, changes and takes back API keys.
+
+        Raises:
+            Unavailable: The gateway is not open yet.
+        """
+
+    async def authenticate(self, credential: str) -> Caller:
+        """Make the connection over which the call that is running came the credential's.
+
+        Raises:
+            Unauthenticated: It is not good.
+            InvalidRequest: This connection cannot be made anyone's, or not now.
+        """
+
+    def quota(self, caller: Caller) -> Quota | None:
+        """Return what is left of a caller's rate limit, None without one."""
 
     async def check(self) -> Mapping[str, str]:
         """State of each database and activation: `ok`, or what is wrong."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import attrs
 
 from clonk_core.errors import CallError
-from clonk_core.names import scope_allows
+from clonk_core.names import scope_allows, scope_is_narrowed
 
 
 class AnyJson:
@@ -106,6 +106,79 @@ class Quota:
     span_s: float
     remaining: int
     reset_s: float
+
+
+@attrs.frozen(kw_only=True)
+class KeyRequest:
+    """An API key that is to be made.
+
+    Attributes:
+        id: Its name.
+        scopes: What it may do.
+        tenant: Whose data it reaches; its maker's when None.
+        description: What it is for.
+        rate_limit: Most calls in a span of time: `100/min`.
+        burst: Most calls at once.
+        bytes_limit: Most bytes that are taken in a span of time: `50MiB/min`.
+        max_runs: Most streams at the same time.
+        allowed_networks: Where it may be used from; everywhere when empty.
+        expires_at: When it stops working.
+    """
+
+    id: str
+    scopes: tuple[str, ...]
+    tenant: str | None = None
+    description: str = ""
+    rate_limit: str | None = None
+    burst: int | None = None
+    bytes_limit: str | None = None
+    max_runs: int | None = None
+    allowed_networks: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ApiKeyInfo:
+    """What is known of an API key; its secret is kept nowhere.
+
+    Attributes:
+        id: Its name.
+        state: Whether it lets anyone in: `good`, `expired`, `revoked`, or `placeholder` for one of the configuration
+            that has no real hash yet.
+        scopes: What it may do.
+        tenant: Whose data it reaches.
+        source: Whether it stands in the configuration or in `clonk.db`.
+        description: What it is for.
+        rate_limit: Most calls in a span of time; null for the server's default.
+        burst: Most calls at once; null for as many as `rate_limit` says.
+        bytes_limit: Most bytes that are taken in a span of time; null for no limit.
+        max_runs: Most streams at the same time; null for no limit.
+        allowed_networks: Where it may be used from; everywhere when empty.
+        created_at: When it was made; null for one of the configuration.
+        created_by: Who made it.
+        expires_at: When it stops working; null for never.
+        rotated_at: When its secret was last changed.
+        previous_until: Until when the secret before that is good.
+        revoked_at: When it was taken back.
+    """
+
+    id: str
+    state: Literal["good", "expired", "revoked", "placeholder"]
+    scopes: tuple[str, ...]
+    tenant: str
+    source: Literal["configuration", "database"]
+    description: str = ""
+    rate_limit: str | None = None
+    burst: int | None = None
+    bytes_limit: str | None = None
+    max_runs: int | None = None
+    allowed_networks: tuple[str, ...] = ()
+    created_at: datetime | None = None
+    created_by: str | None = None
+    expires_at: datetime | None = None
+    rotated_at: datetime | None = None
+    previous_until: datetime | None = None
+    revoked_at: datetime | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -319,3 +392,18 @@ class Method:
     result_schema: JsonValue = attrs.field(factory=dict, repr=False)
     hash: str = ""
     function: Callable[..., Any] = attrs.field(repr=False)
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """Every scope that is enough."""
+        return (self.scope, *self.also_scopes)
+
+    def may_be_called_by(self, caller: Caller) -> bool:
+        """Tell whether a caller may call it, at least for some targets."""
+        if caller.kind == "stranger":
+            return self.anonymous
+        if self.public or any(caller.may(scope) for scope in self.scopes):
+            return True
+        if self.target is None and not self.narrows:
+            return False
+        return any(scope_is_narrowed(caller.scopes, scope) for scope in self.scopes)

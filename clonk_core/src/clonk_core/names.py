@@ -16,6 +16,9 @@ SCOPE_VERB: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 PLUGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 """A plugin: its section in the configuration and its folder in the data directory are called the same."""
 
+KEY_ID: Final = re.compile(r"(?!(?:local|stranger|service)$)[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+"""Name of an API key; callers are known by it, so it is none of the names that other callers have."""
+
 DATABASE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 """A database: its file is called the same, with `.db`."""
 
@@ -68,6 +71,13 @@ def scope_allows(held: frozenset[str], wanted: str, target: str | None = None) -
         if at and base in ("*", wanted, every) and fnmatchcase(target, pattern):
             return True
     return False
+
+
+def scope_covers(held: frozenset[str], given: str) -> bool:
+    """Tell whether the scopes held cover all that `given`, itself a scope that may be held, would allow."""
+    base = given.partition("@")[0]
+    every = f"{base.split(':', 1)[0]}:*"
+    return "*" in held or given in held or (base != "*" and (base in held or every in held))
 
 
 def scope_is_narrowed(held: frozenset[str], wanted: str) -> bool:

@@ -17,7 +17,7 @@ import attrs
 from annotated_types import Ge, Gt, Le, MinLen
 
 from clonk_core.config.places import default_data_dir
-from clonk_core.names import SCOPE
+from clonk_core.names import KEY_ID, SCOPE
 from clonk_core.plugin import Pattern
 
 Port = Annotated[int, Ge(0), Le(65535)]
@@ -80,6 +80,8 @@ class ServerSettings:
         max_batch_items: Most requests in one JSON-RPC batch.
         call_deadline_s: Longest time a plain call may take, in seconds, where its method names no other. Streams have
             no limit.
+        max_strangers: Most connections of a port at the same time that have not said who they are. When more come, the
+            one that has waited longest is closed.
         body_timeout_s: Longest time for the body of an HTTP request to arrive, in seconds. Longer is no client but an
             open connection that costs.
         keep_alive_s: A quiet SSE stream gets a comment, and a quiet WebSocket a ping, every so many seconds. 15 is
@@ -101,6 +103,7 @@ class ServerSettings:
     max_message_bytes: Bytes = 10 * MIB
     max_batch_items: Annotated[int, Ge(1), Le(10_000)] = 100
     call_deadline_s: Seconds = 30.0
+    max_strangers: Annotated[int, Ge(1), Le(1_000_000)] = 1000
     body_timeout_s: Seconds = 30.0
     keep_alive_s: Seconds = 15.0
     send_timeout_s: Seconds = 30.0
@@ -131,7 +134,7 @@ class ApiKeySettings:
         allowed_networks: Networks it may be used from: `10.0.0.0/8`. Empty is everywhere.
     """
 
-    id: Text
+    id: Annotated[str, Pattern(KEY_ID.pattern, "1 to 64 letters, digits, _ . and -; not local, stranger or service")]
     secret_hash: Annotated[str, Pattern(r"sha256:([0-9a-f]{64}|\.\.\.)", "sha256: and 64 hex digits")] = attrs.field(
         repr=False, metadata={"secret": True}
     )
@@ -211,10 +214,10 @@ class AuthSettings:
         jwt: Tokens of an identity provider that are let in.
         tenant_limits: What all callers of a tenant may do together.
         rate_limit: Most calls of a key that names no limit of its own; null for none.
-        stranger_limit: Most requests in a span of time of one address, as long as it has not said who it is.
+        stranger_limit: Most requests in a span of time of one address without a credential, or with a wrong one; null
+            for no limit.
+        max_failure_delay_s: Refusals of wrong credentials are held back longer and longer, up to this, in seconds.
         authenticate_within_s: Time that a WebSocket connection has to say who it is, in seconds.
-        max_strangers: Most WebSocket connections at the same time that have not said who they are; further ones are
-            closed at once.
         key_check_s: How often keys that were changed by another process are looked for, in seconds.
     """
 
@@ -223,9 +226,9 @@ class AuthSettings:
     jwt: JwtSettings | None = None
     tenant_limits: tuple[TenantLimitSettings, ...] = ()
     rate_limit: RateLimit | None = None
-    stranger_limit: RateLimit = "60/min"
+    stranger_limit: RateLimit | None = "60/min"
+    max_failure_delay_s: Annotated[float, Ge(0), Le(60)] = 5.0
     authenticate_within_s: Seconds = 10.0
-    max_strangers: Annotated[int, Ge(1), Le(1_000_000)] = 1000
     key_check_s: Annotated[float, Gt(0), Le(60)] = 2.0
 
     @api_keys.validator
@@ -331,8 +334,8 @@ class AuditSettings:
     """Who did what: one row for each call at the door and each tool that Claude used, in `clonk.db`.
 
     Attributes:
-        enabled: Whether it is written. What may not be written down must not be done: while it cannot be written (the
-            disk is full), calls are refused.
+        enabled: Whether it is written. While it cannot be (the disk is full), calls that only read go on, and others
+            are answered with an error.
         retention_days: How long rows are kept, in days.
         max_params_bytes: Most of a call's arguments, and of a tool's input, that is kept of one row; the rest is told
             by its size and digest.

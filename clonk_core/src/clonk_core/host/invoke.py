@@ -31,7 +31,14 @@ class Invoker:
         self._current = current
 
     async def invoke(
-        self, method: Method, params: JsonValue, caller: Caller, call_id: str, *, deadline_s: float | None = None
+        self,
+        method: Method,
+        params: JsonValue,
+        caller: Caller,
+        call_id: str,
+        *,
+        target: str | None = None,
+        deadline_s: float | None = None,
     ) -> Reply | Following:
         """Call `method` for `caller`.
 
@@ -40,6 +47,7 @@ class Invoker:
             params: Arguments as they came.
             caller: Who calls.
             call_id: Names the call in the log.
+            target: What it is about, for runs.
             deadline_s: How long it may take; told to the method, enforced for runs. A plain call's limit is set by
                 whoever calls this.
 
@@ -48,7 +56,7 @@ class Invoker:
         """
         arguments = self._converter.decode_arguments(method, params)
         if method.streaming and not method.hands_on:
-            return await self._start(method, arguments, caller, call_id, deadline_s)
+            return await self._start(method, arguments, caller, call_id, target, deadline_s)
         call = Call(id=call_id, caller=caller, method=method.name, deadline=_deadline(deadline_s))
         token = self._current.set(call)
         try:
@@ -63,7 +71,13 @@ class Invoker:
         return Reply(result=self._converter.encode(value))
 
     async def _start(
-        self, method: Method, arguments: dict[str, Any], caller: Caller, call_id: str, deadline_s: float | None
+        self,
+        method: Method,
+        arguments: dict[str, Any],
+        caller: Caller,
+        call_id: str,
+        target: str | None,
+        deadline_s: float | None,
     ) -> Following:
         """Start a run.
 
@@ -93,7 +107,13 @@ class Invoker:
 
             # The run's task inherits the context of this one, and with it the current call.
             run = await self._runs.start(
-                method.name, caller, make_events, durable=method.durable, deadline_s=deadline_s, run_id=call.run_id
+                method.name,
+                caller,
+                make_events,
+                target=target,
+                durable=method.durable,
+                deadline_s=deadline_s,
+                run_id=call.run_id,
             )
         finally:
             self._current.reset(token)

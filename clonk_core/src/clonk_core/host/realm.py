@@ -27,7 +27,7 @@ from clonk_core.host.plugin_host import PluginHost
 from clonk_core.host.services import supervise
 from clonk_core.host.view import RealmHub
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Database, Following, Hub
+from clonk_core.interfaces import Database, Following
 from clonk_core.messages import Call, Caller, ErrorObject, JsonValue, Method, Reply
 from clonk_core.observe.logs import Logs
 from clonk_core.plugin import Activation
@@ -70,7 +70,7 @@ class Realm:
         self.log = logs.get("realm")
         self.bus = EventBus(self.converter, logs.get("events"))
         self.current: ContextVar[Call | None] = ContextVar("current_call", default=None)
-        self.hub: Hub = RealmHub(self, started_at=started_at)
+        self.hub = RealmHub(self, started_at=started_at)
         self.invoker: Invoker
         self._sections = sections
         self._logs = logs
@@ -133,12 +133,30 @@ class Realm:
         """
         return self.registry.get(name)
 
+    def count_runs(self, caller_id: str | None) -> int:
+        """Return how many runs of a caller are going on, of all callers with None."""
+        return sum(1 for run in self.runs.running if caller_id is None or run.caller.id == caller_id)
+
+    async def stop_runs_of(self, caller_id: str) -> None:
+        """Stop the runs of a caller that may do nothing any more."""
+        async with trio.open_nursery() as nursery:
+            for run in self.runs.running:
+                if run.caller.id == caller_id:
+                    nursery.start_soon(run.stop, "cancelled")
+
     async def invoke(
-        self, method: Method, params: JsonValue, caller: Caller, call_id: str, *, deadline_s: float | None = None
+        self,
+        method: Method,
+        params: JsonValue,
+        caller: Caller,
+        call_id: str,
+        *,
+        target: str | None = None,
+        deadline_s: float | None = None,
     ) -> Reply | Following:
         """Decode the arguments, call the method and encode its answer."""
         try:
-            return await self.invoker.invoke(method, params, caller, call_id, deadline_s=deadline_s)
+            return await self.invoker.invoke(method, params, caller, call_id, target=target, deadline_s=deadline_s)
         except InvalidParams as error:
             named = _named(error, method.name)
             if named is error:

@@ -23,12 +23,16 @@ _LAST_WORDS_S: Final = 2.0
 """Time for the last events to be stored after everything was cancelled, in seconds."""
 
 
+MaySee = Callable[[str, str | None], bool]
+"""Tells whether the runs of a method, about a target, may be seen."""
+
+
 def utc_now() -> datetime:
     """Return the clock time, in UTC."""
     return datetime.now(UTC)
 
 
-def _nobody_else(_method: str) -> bool:
+def _nobody_else(_method: str, _target: str | None) -> bool:
     """Let nobody but its caller see a run."""
     return False
 
@@ -73,6 +77,7 @@ class RunBook:
         make_events: MakeEvents,
         *,
         durable: bool,
+        target: str | None = None,
         deadline_s: float | None = None,
         encode: Encode | None = None,
         run_id: str | None = None,
@@ -84,6 +89,7 @@ class RunBook:
             caller: Who calls.
             make_events: Given the control of the run, returns the activation's async generator.
             durable: Whether it goes on without a reader and is kept.
+            target: What it is about, for callers whose scopes are narrowed.
             deadline_s: Longest time it may take, in seconds; None for no limit.
             encode: Gives the JSON text of this run's events, the book's own when None.
             run_id: A new identifier, made by who calls because the call's own message already bears it.
@@ -100,6 +106,7 @@ class RunBook:
             id=run_id or new_id("sub"),
             method=method,
             caller=caller,
+            target=target,
             started_at=rfc3339(now),
             deadline_s=deadline_s,
             encode=encode or self._encode,
@@ -110,7 +117,7 @@ class RunBook:
         if durable:
             # Shielded, since a run that is stored has to be lived. As long as one commit.
             with trio.CancelScope(shield=True):
-                await self._journal.begin(start.id, method, caller, start.started_at)
+                await self._journal.begin(start.id, method, caller, start.started_at, target)
             log = StoredLog(start.id, self._journal, self._limits, self._clock_time)
             run = DurableRun(start, log, self._pins)
         else:
@@ -130,13 +137,14 @@ class RunBook:
             run.give_up()
             del self._running[run.id]
 
-    async def find(self, caller: Caller, subscription: str, *, allows: Callable[[str], bool] = _nobody_else) -> Run:
+    async def find(self, caller: Caller, subscription: str, *, allows: MaySee = _nobody_else) -> Run:
         """Return a run, running or kept, that this caller started or may see.
 
         Args:
             caller: Who asks.
             subscription: The run.
-            allows: Tells whether the caller's scopes allow a method; then runs of others in its tenant are shown too.
+            allows: Tells whether the caller's scopes allow a method for a target; then runs of others in its tenant are
+                shown too.
 
         Raises:
             NotFound: There is none, or it is not for this caller.
@@ -307,10 +315,10 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _may_see(caller: Caller, run: Run, allows: Callable[[str], bool]) -> bool:
+def _may_see(caller: Caller, run: Run, allows: MaySee) -> bool:
     if run.caller.tenant != caller.tenant:
         return False
-    return run.caller.id == caller.id or allows(run.method)
+    return run.caller.id == caller.id or allows(run.method, run.target)
 
 
 def _summary(record: RunRecord) -> RunSummary:

@@ -15,8 +15,8 @@ from clonk_core.runs.endings import Ending
 from clonk_core.runs.limits import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
 
 _INSERT_RUN: Final = """
-insert into runs (id, tenant, caller, caller_kind, method, state, last_seq, stored_bytes, started_at)
-values (:id, :tenant, :caller, :caller_kind, :method, 'running', 0, 0, :started_at)
+insert into runs (id, tenant, caller, caller_kind, method, target, state, last_seq, stored_bytes, started_at)
+values (:id, :tenant, :caller, :caller_kind, :method, :target, 'running', 0, 0, :started_at)
 """
 _INSERT_CHUNK: Final = """
 insert into run_events (run_id, first_seq, last_seq, payload_bytes, payloads)
@@ -38,10 +38,11 @@ select last_seq, payload_bytes from run_events where run_id = :run_id order by f
 """
 _DROP_CHUNKS: Final = "delete from run_events where run_id = :run_id and last_seq <= :last_seq"
 _FIND_RUN: Final = """
-select id, tenant, caller, caller_kind, method, state, outcome, last_seq, started_at, ended_at from runs where id = :id
+select id, tenant, caller, caller_kind, method, target, state, outcome, last_seq, started_at, ended_at from runs
+where id = :id
 """
 _LIST_RUNS: Final = """
-select id, tenant, caller, caller_kind, method, state, outcome, last_seq, started_at, ended_at from runs
+select id, tenant, caller, caller_kind, method, target, state, outcome, last_seq, started_at, ended_at from runs
 where tenant = :tenant and caller = :caller and id < :before order by id desc limit :limit
 """
 _RUNNING: Final = "select id from runs where state = 'running' order by id"
@@ -67,6 +68,7 @@ class RunRecord:
     id: str
     caller: Caller
     method: str
+    target: str | None
     state: Literal["running", "done"]
     outcome: str | None
     last_seq: int
@@ -75,11 +77,12 @@ class RunRecord:
 
 
 def _record(row: tuple[Any, ...]) -> RunRecord:
-    run_id, tenant, caller, caller_kind, method, state, outcome, last_seq, started_at, ended_at = row
+    run_id, tenant, caller, caller_kind, method, target, state, outcome, last_seq, started_at, ended_at = row
     return RunRecord(
         id=run_id,
         caller=Caller(id=caller, kind=caller_kind, tenant=tenant),
         method=method,
+        target=target,
         state=state,
         outcome=outcome,
         last_seq=last_seq,
@@ -97,7 +100,7 @@ class Journal:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def begin(self, run_id: str, method: str, caller: Caller, started_at: str) -> None:
+    async def begin(self, run_id: str, method: str, caller: Caller, started_at: str, target: str | None = None) -> None:
         """Store a run that begins."""
         bindings = {
             "id": run_id,
@@ -105,6 +108,7 @@ class Journal:
             "caller": caller.id,
             "caller_kind": caller.kind,
             "method": method,
+            "target": target,
             "started_at": started_at,
         }
         await self._database.write_grouped(_execute, _INSERT_RUN, bindings)

@@ -30,7 +30,11 @@ class HttpRefusal(Exception):
 
 
 class Exchange:
-    """A request, and what is sent in answer to it."""
+    """A request, and what is sent in answer to it.
+
+    Attributes:
+        added: Headers that every answer gets.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Exchange:
         self.method: str = scope["method"]
         self.headers = headers
         self.send = send
+        self.added: list[Header] = []
         self._receive = receive
 
     def header_list(self, name: bytes) -> bytes | None:
@@ -86,6 +91,7 @@ class Exchange:
             (b"content-length", b"%d" % len(body)),
             _NO_STORE,
             *headers,
+            *self.added,
         ]
         if close:
             all_headers.append(_CLOSE)
@@ -94,5 +100,7 @@ class Exchange:
 
     async def answer_empty(self, status: int, headers: Iterable[Header] = ()) -> None:
         """Send an answer without a body."""
-        await self.send({"type": "http.response.start", "status": status, "headers": [_NO_STORE, *headers]})
+        await self.send(
+            {"type": "http.response.start", "status": status, "headers": [_NO_STORE, *headers, *self.added]}
+        )
         await self.send({"type": "http.response.body", "body": b""})

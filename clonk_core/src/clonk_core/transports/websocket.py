@@ -1,7 +1,7 @@
 """JSON-RPC over WebSocket: one message per text frame, any number of calls and streams on one connection."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -18,6 +18,7 @@ from clonk_core.transports.duplex import Duplex
 from clonk_core.transports.guard import Guard
 from clonk_core.transports.headers import bearer_token
 from clonk_core.transports.websocket_mends import ServerConnection
+from clonk_core.wire.error_codes import http_status
 from clonk_core.wire.jsonrpc import Limits, error_bytes
 
 PATHS: Final = frozenset({"/", "/ws"})
@@ -33,6 +34,11 @@ _PONG_S: Final = 20.0
 
 _GOING_AWAY: Final = 1001
 _PING_TIMEOUT: Final = 1011
+_POLICY: Final = 1008
+"""RFC 6455, section 7.4.1: the connection may not go on."""
+
+_REASON_CHARACTERS: Final = 100
+"""Of the reason in a close frame, which has room for 123 bytes."""
 
 
 async def serve_on(
@@ -49,6 +55,7 @@ async def serve_on(
     after `settings.shutdown_grace_s`. The listeners are closed on the way out.
     """
     server = _Server(
+        strangers=Strangers(settings.max_strangers),
         doorway=Doorway(dispatch, log),
         settings=settings,
         guard=Guard.build(settings.host, settings.allowed_hosts, settings.allowed_origins),
@@ -65,6 +72,7 @@ async def serve_on(
 
 @attrs.frozen(kw_only=True)
 class _Server:
+    strangers: "Strangers"
     doorway: Doorway
     settings: ServerSettings
     guard: Guard
@@ -73,11 +81,42 @@ class _Server:
     async def handle(self, stream: trio.SocketStream) -> None:
         """Serve one connection; nothing but `Cancelled` comes out, so that no connection harms another."""
         try:
-            await _Peer(self, stream).run()
+            peer = _Peer(self, stream)
+            with self.strangers.holding(peer):
+                await peer.run()
         except* OSError:
             pass  # gone before it was greeted
         except* Exception:
             self.doorway.log.exception("websocket connection failed")
+
+
+class Strangers:
+    """Connections that have not said who they are: when there are too many, who has waited longest makes room.
+
+    So a flood of silent connections costs a bounded amount of memory, and whoever says at once who they are gets in.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._waiting: dict[_Peer, None] = {}
+
+    @contextlib.contextmanager
+    def holding(self, peer: "_Peer") -> Iterator[None]:
+        """Count a connection as long as it lives and is a stranger's."""
+        self._waiting[peer] = None
+        if len(self._waiting) > self._most:
+            self._make_room()
+        try:
+            yield
+        finally:
+            self._waiting.pop(peer, None)
+
+    def _make_room(self) -> None:
+        for peer in list(self._waiting):
+            del self._waiting[peer]
+            if peer.is_stranger:
+                peer.leave()
+                return
 
 
 class _Peer:
@@ -87,6 +126,7 @@ class _Peer:
         self._server = server
         self._settings = server.settings
         self._log = server.doorway.log
+        self._life = trio.CancelScope()
         address = stream.socket.getpeername()
         self._connection = Connection(transport="websocket", peer=f"{address[0]}:{address[1]}", id=new_id("conn"))
         self._duplex = Duplex(
@@ -101,7 +141,20 @@ class _Peer:
             send_timeout_s=self._settings.send_timeout_s,
         )
 
+    @property
+    def is_stranger(self) -> bool:
+        """Whether it has not said who it is."""
+        return self._connection.grant is None
+
+    def leave(self) -> None:
+        """End the connection where it stands."""
+        self._life.cancel()
+
     async def run(self) -> None:
+        with self._life:
+            await self._run()
+
+    async def _run(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._greet_and_watch)
             nursery.start_soon(self._socket.watch_sends)
@@ -123,6 +176,7 @@ class _Peer:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._ping)
             nursery.start_soon(self._close_at_shutdown)
+            nursery.start_soon(self._close_when_over)
 
     async def _greet(self) -> bool:
         """Answer the handshake, in time; tell whether the connection is open."""
@@ -135,9 +189,23 @@ class _Peer:
                 await request.reject(status, extra_headers=headers, body=error_bytes(None, error))
                 return False
             self._connection.bearer = bearer_token(dict(request.headers).get(b"authorization"))
+            if not await self._let_in(request):
+                return False
             await request.accept()
             return True
         return False
+
+    async def _let_in(self, request: WebSocketRequest) -> bool:
+        """Look at the handshake's credential, and refuse the handshake when it is not good."""
+        try:
+            await self._server.doorway.greet(self._connection)
+        except CallError as error:
+            headers = [(b"content-type", b"application/json")]
+            if http_status(error) == 401:
+                headers.append((b"www-authenticate", b"Bearer"))
+            await request.reject(http_status(error), extra_headers=headers, body=error_bytes(None, error))
+            return False
+        return True
 
     def _refusal(self, request: WebSocketRequest) -> tuple[int, CallError | None]:
         """Return the HTTP status and the error of a handshake that is refused."""
@@ -175,6 +243,11 @@ class _Peer:
         with trio.move_on_after(self._settings.shutdown_grace_s):
             await self._duplex.wait_quiet()
         await self._socket.close(_GOING_AWAY, "the server is shutting down", timeout_s=_GOODBYE_S)
+
+    async def _close_when_over(self) -> None:
+        reason = await self._server.doorway.dispatch.wait_over(self._connection)
+        self._log.info("websocket closed", connection=self._connection.id, peer=self._connection.peer, reason=reason)
+        await self._socket.close(_POLICY, reason[:_REASON_CHARACTERS], timeout_s=_GOODBYE_S)
 
     async def _send(self, messages: Sequence[bytes]) -> None:
         try:

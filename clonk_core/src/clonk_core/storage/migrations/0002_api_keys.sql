@@ -8,8 +8,9 @@ create table api_keys (
     tenant text not null,
     description text not null,
     rate_limit text,                -- '100/min'; null for the configuration's default
+    burst bigint,
+    bytes_limit text,               -- '50MiB/min'
     max_runs bigint,
-    bytes_limit text,
     allowed_networks text not null, -- JSON array
     created_at text not null,
     created_by text not null,
@@ -17,6 +18,13 @@ create table api_keys (
     rotated_at text,
     revoked_at text
 );
+
+-- How often keys were changed: a server looks at this number for changes that another process made.
+create table key_changes (
+    id bigint not null primary key check (id = 1),
+    number bigint not null
+);
+insert into key_changes (id, number) values (1, 0);
 
 -- What a run is about (a session's name), for keys that are narrowed to some.
 alter table runs add column target text;
