@@ -98,7 +98,7 @@ class ClaudeCode(Activation):
             finally:
                 self._engine = None
 
-    @method(errors=[Conflict, InvalidParams, Forbidden])
+    @method(target="name", errors=[Conflict, InvalidParams, Forbidden])
     async def create(
         self,
         call: Call,
@@ -153,7 +153,7 @@ class ClaudeCode(Activation):
             model=session.model,
         )
 
-    @method(durable=True, errors=[*START_ERRORS, *TURN_ERRORS])
+    @method(target="name", durable=True, errors=[*START_ERRORS, *TURN_ERRORS])
     async def chat(self, call: Call, name: SessionName, prompt: Prompt) -> AsyncIterator[AnswerEvent]:
         """Send a prompt to a session and stream what Claude answers and does.
 
@@ -183,7 +183,7 @@ class ClaudeCode(Activation):
         )
         return answerer.answer(prompt, call)
 
-    @method(scope="read", read_only=True, idempotent=True, errors=[NotFound])
+    @method(scope=("read", "chat"), target="name", read_only=True, idempotent=True, errors=[NotFound])
     async def get(self, name: SessionName) -> Session:
         """Return one session.
 
@@ -202,9 +202,9 @@ class ClaudeCode(Activation):
             subscription=turn.turn_id if turn else None,
         )
 
-    @method(scope="read", read_only=True, idempotent=True, errors=[NotFound])
+    @method(scope=("read", "chat"), narrows=True, read_only=True, idempotent=True, errors=[NotFound])
     async def list(
-        self, limit: Annotated[int, Ge(1), Le(1000)] = 100, after: SessionName | None = None
+        self, call: Call, limit: Annotated[int, Ge(1), Le(1000)] = 100, after: SessionName | None = None
     ) -> tuple[SessionSummary, ...]:
         """List sessions, newest first.
 
@@ -212,12 +212,18 @@ class ClaudeCode(Activation):
             limit: At most this many, 1 to 1000.
             after: Name or id of the last session of the page before; the list goes on behind it.
         """
-        sessions = await self._database.read(store.list_sessions, limit, after)
-        if sessions is None:
-            raise NotFound(f"there is no session {after!r} to go on behind")
-        return tuple(SessionSummary(**self._summary(session)) for session in sessions)
+        found: list[StoredSession] = []
+        while len(found) < limit:
+            page = await self._database.read(store.list_sessions, limit, after)
+            if page is None:
+                raise NotFound(f"there is no session {after!r} to go on behind")
+            found += [session for session in page if call.may_reach(session.name)]
+            if len(page) < limit or not call.is_narrowed:
+                break
+            after = page[-1].id
+        return tuple(SessionSummary(**self._summary(session)) for session in found[:limit])
 
-    @method(scope="read", read_only=True, idempotent=True, errors=[NotFound])
+    @method(scope=("read", "chat"), target="name", read_only=True, idempotent=True, errors=[NotFound])
     async def history(
         self,
         name: SessionName,
@@ -234,7 +240,7 @@ class ClaudeCode(Activation):
         session = await self._session(name)
         return tuple(await self._database.read(store.history, session.id, limit, after))
 
-    @method(scope="chat", idempotent=True, errors=[NotFound])
+    @method(scope="chat", target="name", idempotent=True, errors=[NotFound])
     async def interrupt(self, name: SessionName) -> Interrupted:
         """Stop what a session is doing and answer when it has stopped. The session can be used again at once.
 
@@ -248,7 +254,7 @@ class ClaudeCode(Activation):
             return Interrupted(interrupted=False, subscription=None)
         return Interrupted(interrupted=await engine.interrupt(session.id, "cancelled"), subscription=turn.turn_id)
 
-    @method(destructive=True, errors=[NotFound])
+    @method(target="name", destructive=True, errors=[NotFound])
     async def delete(self, name: SessionName) -> bool:
         """Delete a session, its history and its transcript; a running turn is stopped first. True when it is gone.
 

@@ -13,6 +13,7 @@ import attrs
 import trio
 
 from clonk_core.config.load import Loaded, load, load_plugins_section
+from clonk_core.config.notices import is_loopback
 from clonk_core.config.sections import check_section_class
 from clonk_core.config.settings import Settings
 from clonk_core.errors import ConfigError, PluginError
@@ -21,11 +22,15 @@ from clonk_core.gateway.opening import Parts, open_gateway
 from clonk_core.host.discovery import Plugins, load_plugins
 from clonk_core.host.realm import Realm, open_realm
 from clonk_core.interfaces import Dispatch, Hub
+from clonk_core.messages import LOCAL_CALLER, KeyRequest
 from clonk_core.observe.logs import Logs
 from clonk_core.storage.data_dir import hold_data_dir
 from clonk_core.transports.listening import Address
 
 DEFAULT_TENANT: Final = "default"
+
+FIRST_KEY: Final = "admin"
+"""Name of the key that is made when there is none."""
 
 DEFAULT_ROOTS: Final = (Path("/workspace"),)
 """Where sessions may work beside the data directory's own workspaces, when `workspaces.roots` says nothing."""
@@ -178,6 +183,33 @@ async def open_app(blueprint: Blueprint, *, logs: Logs | None = None, listening:
                 yield App(gateway=gateway, realm=realm, logs=logs, settings=settings)
 
 
+def require_a_key(app: App) -> None:
+    """Refuse to open ports to others where nobody could be let in.
+
+    Raises:
+        ConfigError: It is so.
+    """
+    auth, host = app.settings.auth, app.settings.server.host
+    if auth.enabled and auth.jwt is None and not app.gateway.keys.lets_anyone_in and not is_loopback(host):
+        raise ConfigError(
+            f"server.host: nobody could be let in on {host}, since there is no key that is good; make one with "
+            "`clonk keys create admin --scope '*'`"
+        )
+
+
+async def make_first_key(app: App) -> str | None:
+    """Make a key for everything when there is none at all, and return it; None when there is one, or none is needed."""
+    auth, keys = app.settings.auth, app.gateway.keys
+    if not auth.enabled or auth.jwt is not None or keys.lets_anyone_in:
+        return None
+    if any(key.state != "placeholder" for key in keys.list(LOCAL_CALLER)):
+        app.logs.get("gateway").warning("no key lets anyone in; `clonk keys create` makes one")
+        return None
+    wanted = KeyRequest(id=FIRST_KEY, scopes=("*",), description="made at first start")
+    _, secret = await keys.create(LOCAL_CALLER, wanted)
+    return secret
+
+
 async def serve_app(
     app: App, *, shutdown: trio.Event, task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED
 ) -> None:
@@ -193,12 +225,16 @@ async def serve_app(
     from clonk_core.transports.serve import serve_http, serve_websocket
     from clonk_core.web.pages import make_pages
 
+    require_a_key(app)
     server = app.settings.server
-    pages = make_pages(app.dispatch, app.hub.check, version=app.hub.version)
+    pages = make_pages(app.dispatch, app.hub.check, version=app.hub.version, for_strangers=app.settings.auth.enabled)
     log = app.logs.get("transports")
     async with trio.open_nursery() as nursery:
-        http = await nursery.start(partial(serve_http, app.dispatch, server, pages=pages, log=log, shutdown=shutdown))
-        websocket = await nursery.start(partial(serve_websocket, app.dispatch, server, log=log, shutdown=shutdown))
+        for_all = app.settings.auth.enabled
+        over_http = partial(serve_http, app.dispatch, server, pages=pages, log=log, shutdown=shutdown, for_all=for_all)
+        http = await nursery.start(over_http)
+        over_websocket = partial(serve_websocket, app.dispatch, server, log=log, shutdown=shutdown, for_all=for_all)
+        websocket = await nursery.start(over_websocket)
         log.info("listening", http=http.url("http", "/mcp"), websocket=websocket.url("ws", "/ws"))
         task_status.started(Addresses(http=http, websocket=websocket))
         await shutdown.wait()

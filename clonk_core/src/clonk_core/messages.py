@@ -221,6 +221,13 @@ async def _no_progress(done: float, total: float | None, message: str | None) ->
     """Drop a report of progress that nobody asked for."""
 
 
+def reach_of(caller: "Caller", method: "Method") -> Callable[[str], bool] | None:
+    """Return what tells which targets of a method a caller may reach; None for all."""
+    if method.public or any(caller.may(scope) for scope in method.scopes):
+        return None
+    return lambda target: any(caller.may(scope, target) for scope in method.scopes)
+
+
 def _no_stop(handler: Callable[[StopReason], None]) -> None:
     """Forget a stop handler: a plain call is stopped by cancellation."""
 
@@ -248,6 +255,19 @@ class Call:
     _add_stop_handler: Callable[[Callable[[StopReason], None]], None] = attrs.field(
         default=_no_stop, alias="add_stop_handler", repr=False
     )
+    _reaches: Callable[[str], bool] | None = attrs.field(default=None, alias="reaches", repr=False)
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether the caller may see some targets only, so that a method with `narrows` must look at each."""
+        return self._reaches is not None
+
+    def may_reach(self, target: str) -> bool:
+        """Tell whether the caller's scopes for this method cover a target, such as a session's name.
+
+        Always true for whoever's scopes are not narrowed, and for calls of other activations.
+        """
+        return self._reaches is None or self._reaches(target)
 
     async def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Tell how far the work is: a `progress` event of a streaming method; nothing for a plain one."""

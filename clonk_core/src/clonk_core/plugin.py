@@ -155,7 +155,7 @@ def method(
             is enough: `("read", "chat")`.
         target: Name of the parameter that says what the call is about, such as a session's name. Keys can be narrowed
             to targets by a pattern (`dice:roll@red-*`), and the audit log shows it.
-        narrows: The method itself shows a caller only what `call.caller.may(scope, target)` allows: for lists, and
+        narrows: The method itself shows a caller only what `call.may_reach(target)` allows: for lists, and
             where the target is not among the parameters. A method with neither `target` nor `narrows` cannot be called
             with a key that is narrowed.
         durable: A streaming method whose run goes on without a reader, is kept and can be resumed.

@@ -11,6 +11,7 @@ DEFAULT_URL = "http://127.0.0.1:4445"
 ConfigFile: TypeAlias = Annotated[Path | None, Parameter(name="--config", negative=())]
 Url: TypeAlias = Annotated[str, Parameter(name="--url", env_var="CLONK_URL")]
 Local: TypeAlias = Annotated[bool, Parameter(name="--local", negative=(), show_default=False)]
+DataDir: TypeAlias = Annotated[str | None, Parameter(name="--data-dir", negative=())]
 Json: TypeAlias = Annotated[bool, Parameter(name="--json", negative=(), show_default=False)]
 
 

@@ -31,7 +31,7 @@ async def serve(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTIN
         config: The configuration file; without it the usual places are searched.
     """
     # The host, its databases and its transports take most of a second to import; help must not wait for them.
-    from clonk_core.app import open_app, serve_app
+    from clonk_core.app import make_first_key, open_app, serve_app
 
     gc.set_threshold(_COLLECT_EVERY)  # this process is ours alone
     blueprint = draw_and_tell(config, settings)
@@ -41,16 +41,18 @@ async def serve(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTIN
             async with open_app(blueprint, listening=True) as app, trio.open_nursery() as nursery:
                 addresses = await nursery.start(partial(serve_app, app, shutdown=stopping.requested))
                 stopping.has_started = True
+                key = await make_first_key(app)
                 gc.freeze()  # what is there now stays
                 if sys.stdout.isatty():
                     print(banner(blueprint, addresses), flush=True)
+                if key is not None:
+                    print(first_key(key, addresses), flush=True)
     return stopping.exit_code
 
 
 def banner(blueprint: "Blueprint", addresses: "Addresses") -> str:
     """Return what a person sees when the server is ready: where it is, and a first call to paste."""
     http, websocket = addresses.http, addresses.websocket
-    call = '{"jsonrpc":"2.0","method":"hub.info","id":1}'
     names = ", ".join(plugin.name for plugin in blueprint.plugins.loaded)
     return "\n".join(
         [
@@ -64,13 +66,42 @@ def banner(blueprint: "Blueprint", addresses: "Addresses") -> str:
             "",
             "  Try it in another terminal:",
             "",
-            f"    curl {http.url('http', '/mcp')} -H 'Content-Type: application/json' -d '{call}'",
+            f"    {curl(http, '$CLONK_API_KEY' if blueprint.settings.auth.enabled else None)}",
             f"    clonk methods{_url_flag(http)}",
             "",
             "  Ctrl-C stops it.",
             "",
         ]
     )
+
+
+def first_key(key: str, addresses: "Addresses") -> str:
+    """Return what the operator sees when a first key was made: the key, this once, and a call to paste."""
+    return "\n".join(
+        [
+            "",
+            "  There was no API key yet; this one may do everything. It is shown this once and kept nowhere:",
+            "",
+            f"    export CLONK_API_KEY={key}",
+            "",
+            f"    {curl(addresses.http, key)}",
+            "",
+            "  `clonk keys` makes keys that may do less, and takes this one back: clonk keys revoke admin",
+            "",
+        ]
+    )
+
+
+def curl(http: "Address", key: str | None) -> str:
+    """Return a call to paste.
+
+    Args:
+        http: Where the server is.
+        key: What it is called with; None where no key is needed.
+    """
+    bearer = "" if key is None else f'-H "Authorization: Bearer {key}" '
+    call = '{"jsonrpc":"2.0","method":"hub.info","id":1}'
+    return f"curl {http.url('http', '/mcp')} {bearer}-H 'Content-Type: application/json' -d '{call}'"
 
 
 def _url_flag(http: "Address") -> str:

@@ -86,6 +86,19 @@ def load(
     return Loaded(settings=core, sections=others, origins=origins, notices=notices(core, origins), path=source.file())
 
 
+def load_core(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]) -> Settings:
+    """Read and check the core's part alone, for commands that need no plugin. Sections of packages are passed over.
+
+    Raises:
+        ConfigProblems: It is wrong.
+    """
+    source = _Source(path=path, environ=environ, flags=flags, cwd=Path.cwd())
+    file = source.file()
+    given = read_file(file) if file else None
+    others = set(given.entries) - set(keys(Settings)) if isinstance(given, Table) else set()
+    return load(path, environ, flags, {}, sorted(others)).settings
+
+
 def load_plugins_section(
     path: Path | None, environ: Mapping[str, str], flags: Mapping[str, str], cwd: Path | None = None
 ) -> PluginsSettings:

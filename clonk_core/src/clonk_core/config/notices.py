@@ -51,14 +51,13 @@ def notices(settings: Settings, origins: Mapping[str, Origin]) -> tuple[Notice, 
 
 def _refusals(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Notice]:
     server = settings.server
-    if not is_loopback(server.host):
+    if not settings.auth.enabled and not is_loopback(server.host):
         yield Notice(
             path="server.host",
             origin=origins.get("server.host", DEFAULT),
             stops="listening",
-            message=f"Clonk does not listen on {server.host} yet: before API keys come in a later version it cannot "
-            "tell callers apart, and would let anyone run commands on this machine. Use 127.0.0.1, and a tunnel "
-            "(ssh -L) from elsewhere.",
+            message=f"with auth.enabled: false Clonk does not listen on {server.host}: anyone could run commands on "
+            "this machine. Set auth.enabled to true, or use 127.0.0.1 and a tunnel (ssh -L) from elsewhere.",
         )
     if server.tls.enabled:
         yield Notice(
@@ -89,11 +88,10 @@ def _missing(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Noti
 
 def _not_yet(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Notice]:
     auth, workspaces = settings.auth, settings.workspaces
-    everyone = "every caller is the local one"
+    unused = "auth.enabled is false, and every caller is the local one"
     asked = [
-        ("auth.enabled", auth.enabled, f"authentication comes in a later version; {everyone}"),
-        ("auth.api_keys", auth.api_keys, f"API keys come in a later version; {everyone}"),
-        ("auth.jwt", auth.jwt, f"tokens of identity providers come in a later version; {everyone}"),
+        ("auth.api_keys", auth.api_keys and not auth.enabled, f"keys are not looked at: {unused}"),
+        ("auth.jwt", auth.jwt and not auth.enabled, f"tokens are not looked at: {unused}"),
         ("metrics.enabled", settings.metrics.enabled, "metrics come in a later version; nothing listens on their port"),
         (
             "workspaces.mappings",

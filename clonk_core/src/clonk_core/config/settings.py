@@ -221,7 +221,7 @@ class AuthSettings:
         key_check_s: How often keys that were changed by another process are looked for, in seconds.
     """
 
-    enabled: bool = False
+    enabled: bool = True
     api_keys: tuple[ApiKeySettings, ...] = attrs.field(default=())
     jwt: JwtSettings | None = None
     tenant_limits: tuple[TenantLimitSettings, ...] = ()

@@ -55,6 +55,11 @@ class KeyOffice:
                 return key
         raise NotFound(f"there is no key {key_id[:80]!r}; `keys.list` lists all", id=key_id[:80])
 
+    @property
+    def lets_anyone_in(self) -> bool:
+        """Whether there is a key that is good now."""
+        return self._ring.lets_anyone_in
+
     async def refresh(self) -> bool:
         """Take over what the database has; tell whether that was something new."""
         if await self._store.changes() == self._seen:

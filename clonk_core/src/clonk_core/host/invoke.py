@@ -39,6 +39,7 @@ class Invoker:
         *,
         target: str | None = None,
         deadline_s: float | None = None,
+        reaches: Callable[[str], bool] | None = None,
     ) -> Reply | Following:
         """Call `method` for `caller`.
 
@@ -50,14 +51,15 @@ class Invoker:
             target: What it is about, for runs.
             deadline_s: How long it may take; told to the method, enforced for runs. A plain call's limit is set by
                 whoever calls this.
+            reaches: Tells which targets a caller with narrowed scopes may reach; None for all.
 
         Raises:
             InvalidParams: The arguments do not fit.
         """
         arguments = self._converter.decode_arguments(method, params)
         if method.streaming and not method.hands_on:
-            return await self._start(method, arguments, caller, call_id, target, deadline_s)
-        call = Call(id=call_id, caller=caller, method=method.name, deadline=_deadline(deadline_s))
+            return await self._start(method, arguments, caller, call_id, target, deadline_s, reaches)
+        call = Call(id=call_id, caller=caller, method=method.name, deadline=_deadline(deadline_s), reaches=reaches)
         token = self._current.set(call)
         try:
             with plugin_boundary():
@@ -78,6 +80,7 @@ class Invoker:
         call_id: str,
         target: str | None,
         deadline_s: float | None,
+        reaches: Callable[[str], bool] | None,
     ) -> Following:
         """Start a run.
 
@@ -91,6 +94,7 @@ class Invoker:
             method=method.name,
             run_id=new_id("sub"),
             deadline=_deadline(deadline_s),
+            reaches=reaches,
             report=late.report,
             add_stop_handler=late.add_stop_handler,
         )

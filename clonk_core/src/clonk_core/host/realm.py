@@ -28,7 +28,7 @@ from clonk_core.host.services import supervise
 from clonk_core.host.view import RealmHub
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Database, Following
-from clonk_core.messages import Call, Caller, ErrorObject, JsonValue, Method, Reply
+from clonk_core.messages import Call, Caller, ErrorObject, JsonValue, Method, Reply, reach_of
 from clonk_core.observe.logs import Logs
 from clonk_core.plugin import Activation
 from clonk_core.runs.book import open_runs
@@ -156,7 +156,15 @@ class Realm:
     ) -> Reply | Following:
         """Decode the arguments, call the method and encode its answer."""
         try:
-            return await self.invoker.invoke(method, params, caller, call_id, target=target, deadline_s=deadline_s)
+            return await self.invoker.invoke(
+                method,
+                params,
+                caller,
+                call_id,
+                target=target,
+                deadline_s=deadline_s,
+                reaches=reach_of(caller, method) if method.narrows else None,
+            )
         except InvalidParams as error:
             named = _named(error, method.name)
             if named is error:

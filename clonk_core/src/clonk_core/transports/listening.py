@@ -1,4 +1,4 @@
-"""Opens the ports: the loopback alone, real port numbers, and errors that say what to do."""
+"""Opens the ports, for others only where callers must prove who they are; errors say what to do."""
 
 import errno
 import socket
@@ -33,13 +33,16 @@ class Address:
         return f"{scheme}://{host}:{self.port}{path}"
 
 
-async def open_listeners(host: str, port: int, *, setting: str) -> tuple[list[trio.SocketListener], Address]:
+async def open_listeners(
+    host: str, port: int, *, setting: str, for_all: bool = False
+) -> tuple[list[trio.SocketListener], Address]:
     """Listen on every address of `host`, all on one port.
 
     Args:
-        host: Name or IP address; only the loopback.
+        host: Name or IP address.
         port: 0 takes a free one.
         setting: Name of the port's setting, for the errors.
+        for_all: Whether others may reach it; without it only the loopback is served.
 
     Returns:
         The listeners, and the first one's address.
@@ -47,7 +50,7 @@ async def open_listeners(host: str, port: int, *, setting: str) -> tuple[list[tr
     Raises:
         ConfigError: Not the loopback, no such host, port in use or not permitted.
     """
-    addresses = await _resolve(host)
+    addresses = await _resolve(host, for_all=for_all)
     listeners: list[trio.SocketListener] = []
     try:
         for address in addresses:
@@ -66,14 +69,14 @@ async def open_listeners(host: str, port: int, *, setting: str) -> tuple[list[tr
     return listeners, Address(host=name[0], port=name[1])
 
 
-async def _resolve(host: str) -> Sequence[str]:
+async def _resolve(host: str, *, for_all: bool) -> Sequence[str]:
     try:
         found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
         raise ConfigError(f"server.host: {host!r} cannot be resolved: {error.strerror or error}") from error
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     for address in addresses:
-        if not ip_address(address.partition("%")[0]).is_loopback:
+        if not for_all and not ip_address(address.partition("%")[0]).is_loopback:
             raise ConfigError(
                 f"server.host: {host!r} is {address}, which others can reach; while callers need not prove who they "
                 "are, only the loopback is served: 127.0.0.1, ::1 or localhost"

@@ -18,16 +18,20 @@ async def serve_http(
     pages: ASGIApp,
     log: Log,
     shutdown: trio.Event,
+    for_all: bool = False,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `/mcp`, and `pages` on every other path, until `shutdown` is set and the last answer is out.
 
     Answers and streams under way may end within `settings.shutdown_grace_s`. `task_status` gets the address.
+    Only the loopback is served, unless `for_all` says that callers must prove who they are.
 
     Raises:
         ConfigError: The port cannot be opened.
     """
-    listeners, address = await open_listeners(settings.host, settings.http_port, setting="server.http_port")
+    listeners, address = await open_listeners(
+        settings.host, settings.http_port, setting="server.http_port", for_all=for_all
+    )
     guard = Guard.build(settings.host, settings.allowed_hosts, settings.allowed_origins)
     app = HttpApp(dispatch, settings, guard=guard, pages=pages, log=log)
     limits = Limits(send_timeout_s=settings.send_timeout_s)
@@ -41,6 +45,7 @@ async def serve_websocket(
     *,
     log: Log,
     shutdown: trio.Event,
+    for_all: bool = False,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve WebSocket until `shutdown` is set and the last answer is out; see `serve_http`.
@@ -48,6 +53,8 @@ async def serve_websocket(
     Raises:
         ConfigError: The port cannot be opened.
     """
-    listeners, address = await open_listeners(settings.host, settings.websocket_port, setting="server.websocket_port")
+    listeners, address = await open_listeners(
+        settings.host, settings.websocket_port, setting="server.websocket_port", for_all=for_all
+    )
     task_status.started(address)
     await websocket.serve_on(listeners, dispatch, settings, log=log, shutdown=shutdown)

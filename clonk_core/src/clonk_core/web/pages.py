@@ -26,22 +26,24 @@ Check = Callable[[], Awaitable[Mapping[str, str]]]
 _OK: Final = "ok"
 
 
-def make_pages(dispatch: Dispatch, check: Check, *, version: str) -> ASGIApp:
+def make_pages(dispatch: Dispatch, check: Check, *, version: str, for_strangers: bool = False) -> ASGIApp:
     """Return the application that serves every path but `/mcp`.
 
     Args:
         dispatch: Answers `rpc.discover`, for `/openrpc.json` and the pages.
         check: Decides whether `/ready` says so.
         version: Shown to whoever asks.
+        for_strangers: Whether those who ask have not said who they are: then `/health` and `/ready` say yes or no.
     """
-    return _Pages(dispatch, check, version)
+    return _Pages(dispatch, check, version, for_strangers=for_strangers)
 
 
 class _Pages:
-    def __init__(self, dispatch: Dispatch, check: Check, version: str) -> None:
+    def __init__(self, dispatch: Dispatch, check: Check, version: str, *, for_strangers: bool) -> None:
         self._dispatch = dispatch
         self._check = check
         self._version = version
+        self._for_strangers = for_strangers
         self._documents = {"/health": self._health, "/ready": self._ready, "/openrpc.json": self._openrpc}
         self._loading = trio.Lock()
         self._site: ASGIApp | None = None
@@ -61,13 +63,15 @@ class _Pages:
 
     async def _health(self, scope: Any) -> tuple[int, bytes]:
         """The process lives."""
-        return 200, orjson.dumps({"status": _OK, "version": self._version})
+        return 200, orjson.dumps({"status": _OK} | ({} if self._for_strangers else {"version": self._version}))
 
     async def _ready(self, scope: Any) -> tuple[int, bytes]:
         """Calls can be served: databases are open, plugins are loaded."""
         found = await self._check()
         ready = all(state == _OK for state in found.values())
-        document = {"status": "ready" if ready else "not_ready", "checks": dict(found)}
+        document: dict[str, Any] = {"status": "ready" if ready else "not_ready"}
+        if not self._for_strangers:
+            document["checks"] = dict(found)
         return (200 if ready else 503), orjson.dumps(document)
 
     async def _openrpc(self, scope: Any) -> tuple[int, bytes]:

@@ -1,0 +1,30 @@
+"""The API key with which this program calls, as its environment names it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from clonk_core.errors import ConfigError
+
+VARIABLE: Final = "CLONK_API_KEY"
+FILE_VARIABLE: Final = "CLONK_API_KEY_FILE"
+
+
+def own_key(environ: Mapping[str, str]) -> str | None:
+    """Return the key of `CLONK_API_KEY`, else that in the file that `CLONK_API_KEY_FILE` names, else None.
+
+    There is no flag for it: arguments can be read by every user of the machine, and end in the shell's history.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
+    key = environ.get(VARIABLE, "").strip()
+    if key:
+        return key
+    name = environ.get(FILE_VARIABLE)
+    if not name:
+        return None
+    try:
+        return Path(name).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{FILE_VARIABLE}: {name} cannot be read: {error}") from error
