@@ -179,6 +179,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
         "plugins: {dir: plugins, disabled: [claudecode, gitsync, arbor]}\nlogging: {format: json}\n"
     )
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    environ["CLONK_AUTH__ENABLED"] = "false"
     made = Place(folder, environ)
     yield made
     made.close()

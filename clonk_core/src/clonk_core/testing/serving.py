@@ -32,12 +32,13 @@ async def served(host: TestHost) -> AsyncIterator[Addresses]:
 
 
 @asynccontextmanager
-async def connected(host: TestHost, transport: str) -> AsyncIterator["Client"]:
+async def connected(host: TestHost, transport: str, *, api_key: str | None = None) -> AsyncIterator["Client"]:
     """Give a client that reaches the host over a real socket or pipe.
 
     Args:
         host: The host.
         transport: `http`, `websocket` or `stdio`.
+        api_key: Whose calls they are, on a host that asks.
     """
     if transport == "stdio":
         async with _over_pipes(host) as client:
@@ -47,12 +48,12 @@ async def connected(host: TestHost, transport: str) -> AsyncIterator["Client"]:
         if transport == "http":
             from clonk_core.client.http import HttpClient
 
-            async with HttpClient(addresses.http.url("http")) as over_http:
+            async with HttpClient(addresses.http.url("http"), api_key=api_key) as over_http:
                 yield over_http
         else:
             from clonk_core.client.websocket import WebSocketClient
 
-            async with WebSocketClient(addresses.websocket.url("ws", "/ws")) as over_websocket:
+            async with WebSocketClient(addresses.websocket.url("ws", "/ws"), api_key=api_key) as over_websocket:
                 yield over_websocket
 
 
