@@ -111,20 +111,15 @@ def test_empty_files_and_empty_sections_are_all_defaults(load_text: LoadText, te
     assert load_text(text).settings.server == load_text().settings.server
 
 
-def test_the_specifications_complete_example_is_read_and_its_open_address_is_refused(
+def test_the_specifications_complete_example_is_read_and_its_placeholder_is_told(
     load_text: LoadText, specification_example: str
 ) -> None:
     loaded = load_text(specification_example)
     assert loaded.settings.storage.data_dir == Path("/var/clonk")
     assert loaded.sections["claudecode"].session.working_dir == Path("/workspace")
     assert loaded.settings.workspaces.mappings[0].branch == "main"
-    loaded.require_startable(listening=False)
-    with pytest.raises(ConfigProblems) as caught:
-        loaded.require_startable(listening=True)
-    assert [problem.path for problem in caught.value.problems] == ["server.host"]
+    loaded.require_startable(listening=True)
     assert {notice.path for notice in loaded.notices if notice.stops == "nothing"} == {
-        "auth.enabled",
-        "auth.api_keys",
         "auth.api_keys[0].secret_hash",
         "metrics.enabled",
         "workspaces.mappings",
@@ -141,16 +136,19 @@ def test_the_specifications_example_of_keys_and_tokens_is_read(
     assert [key.rate_limit for key in keys] == ["100/min", "1000/min"]
     assert keys[1].scopes == ("claudecode:chat", "gitsync:*")
     assert loaded.settings.auth.jwt is not None
-    assert {notice.path for notice in loaded.notices} >= {"auth.api_keys", "auth.jwt"}
+    placeholders = ["auth.api_keys[0].secret_hash", "auth.api_keys[1].secret_hash"]
+    assert [notice.path for notice in loaded.notices] == placeholders
     loaded.require_startable(listening=True)
+    off = load_text(specification_auth_example + "  enabled: false\n")
+    assert {notice.path for notice in off.notices} >= {"auth.api_keys", "auth.jwt"}
 
 
 @pytest.mark.parametrize(
     ("text", "path", "listening_only"),
     [
-        ("server: {host: 192.168.1.5}", "server.host", True),
-        ("server: {host: '::'}", "server.host", True),
-        ("server: {host: clonk.example.com}", "server.host", True),
+        ("{auth: {enabled: false}, server: {host: 192.168.1.5}}", "server.host", True),
+        ("{auth: {enabled: false}, server: {host: '::'}}", "server.host", True),
+        ("{auth: {enabled: false}, server: {host: clonk.example.com}}", "server.host", True),
         ("server: {tls: {enabled: true}}", "server.tls.enabled", True),
         ("storage: {database_url: 'postgres://u:hunter2@h/clonk'}", "storage.database_url", False),
     ],
