@@ -9,17 +9,18 @@ import trio
 
 from clonk_core.config.settings import ServerSettings
 from clonk_core.errors import CallError, DeadlineExceeded, InvalidParams, InvalidRequest, NotFound, TooLarge
-from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection, Dispatch, Following, Log
 from clonk_core.messages import Reply, Request
+from clonk_core.transports.addresses import Proxies
 from clonk_core.transports.cors import is_preflight, preflight_headers, with_cors
 from clonk_core.transports.doorway import Doorway
 from clonk_core.transports.exchange import Exchange, HttpRefusal
 from clonk_core.transports.guard import Guard
-from clonk_core.transports.headers import JSON, bearer_token, charset, media_type, prefers_json
+from clonk_core.transports.headers import JSON, charset, media_type, prefers_json
 from clonk_core.transports.http_streams import answer_as_json, answer_as_stream
 from clonk_core.transports.hypercorn_mends import ASGIApp
 from clonk_core.wire.error_codes import http_status
+from clonk_core.wire.http_caller import http_connection
 from clonk_core.wire.jsonrpc import (
     Batch,
     Limits,
@@ -52,6 +53,7 @@ class HttpApp:
         self._settings = settings
         self._limits = Limits(message_bytes=settings.max_body_bytes, batch_items=settings.max_batch_items)
         self._guard = guard
+        self._proxies = Proxies.build(settings.trusted_proxies)
         self._pages = pages
         # Of the runs that are being read.
         self._writers: WeakValueDictionary[str, SubscriptionWriter] = WeakValueDictionary()
@@ -63,6 +65,7 @@ class HttpApp:
         if scope["type"] != "http":
             await _refuse_websocket(send)
             return
+        scope = self._proxies.see_through(scope)
         headers: dict[bytes, bytes] = dict(scope["headers"])
         origin = headers.get(b"origin")
         exchange = Exchange(scope, headers, receive, with_cors(send, origin) if origin is not None else send)
@@ -104,7 +107,7 @@ class HttpApp:
             return
         incoming = parse(body, self._limits)
         del body  # up to 10 MiB that the call does not need to hold
-        connection = self._connection(exchange)
+        connection = http_connection(exchange.scope, exchange.headers)
         if isinstance(incoming, Request):
             await self._answer_call(exchange, incoming, connection)
         elif isinstance(incoming, Batch):
@@ -173,7 +176,7 @@ class HttpApp:
         subscription, after = place
         resume = Request(method="rpc.resume", params={"subscription": subscription, "after": after}, id=None)
         try:
-            answer = await self._doorway.call(resume, self._connection(exchange))
+            answer = await self._doorway.call(resume, http_connection(exchange.scope, exchange.headers))
             assert isinstance(answer, Following)  # noqa: S101  (`rpc.resume` streams)
             if answer.run.state == "done" and answer.run.last_seq <= after:
                 await exchange.answer_empty(204)  # tells an EventSource not to come back
@@ -199,15 +202,6 @@ class HttpApp:
             writer = self._writers[run_id] = SubscriptionWriter(run_id)
         await answer_as_stream(
             exchange, self._doorway, following, first, writer=writer, keep_alive_s=self._settings.keep_alive_s
-        )
-
-    def _connection(self, exchange: Exchange) -> Connection:
-        client = exchange.scope["client"]
-        return Connection(
-            transport="http",
-            peer=f"{client[0]}:{client[1]}" if client else "unknown",
-            id=new_id("conn"),
-            bearer=bearer_token(exchange.headers.get(b"authorization")),
         )
 
 

@@ -13,11 +13,12 @@ from clonk_core.config.settings import ServerSettings
 from clonk_core.errors import CallError, NotFound
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection, Dispatch, Log
+from clonk_core.transports.addresses import Proxies
 from clonk_core.transports.doorway import Doorway, PeerGone
 from clonk_core.transports.duplex import Duplex
 from clonk_core.transports.guard import Guard
-from clonk_core.transports.headers import bearer_token
 from clonk_core.transports.websocket_mends import ServerConnection
+from clonk_core.wire.http_caller import bearer_token, peer_name
 from clonk_core.wire.jsonrpc import Limits, error_bytes
 
 PATHS: Final = frozenset({"/", "/ws"})
@@ -52,6 +53,7 @@ async def serve_on(
         doorway=Doorway(dispatch, log),
         settings=settings,
         guard=Guard.build(settings.host, settings.allowed_hosts, settings.allowed_origins),
+        proxies=Proxies.build(settings.trusted_proxies),
         shutdown=shutdown,
     )
     async with trio.open_nursery() as connections:
@@ -68,6 +70,7 @@ class _Server:
     doorway: Doorway
     settings: ServerSettings
     guard: Guard
+    proxies: Proxies
     shutdown: trio.Event
 
     async def handle(self, stream: trio.SocketStream) -> None:
@@ -87,8 +90,10 @@ class _Peer:
         self._server = server
         self._settings = server.settings
         self._log = server.doorway.log
-        address = stream.socket.getpeername()
-        self._connection = Connection(transport="websocket", peer=f"{address[0]}:{address[1]}", id=new_id("conn"))
+        address, port = stream.socket.getpeername()[:2]
+        self._connection = Connection(
+            transport="websocket", peer=peer_name(address, port), id=new_id("conn"), address=address
+        )
         self._duplex = Duplex(
             server.doorway,
             self._connection,
@@ -129,6 +134,7 @@ class _Peer:
         # A client may leave while it is being answered.
         with trio.move_on_after(_HANDSHAKE_S), contextlib.suppress(ConnectionClosed):
             request = await self._socket.handshake()
+            self._see_through(request)
             status, error = self._refusal(request)
             if error is not None:
                 headers = [(b"content-type", b"application/json")]
@@ -138,6 +144,13 @@ class _Peer:
             await request.accept()
             return True
         return False
+
+    def _see_through(self, request: WebSocketRequest) -> None:
+        """Take the client's address instead of the last proxy's."""
+        client = self._server.proxies.client(self._connection.address, request.headers)
+        if client.address != self._connection.address:
+            self._connection.address = client.address
+            self._connection.peer = peer_name(client.address, 0)
 
     def _refusal(self, request: WebSocketRequest) -> tuple[int, CallError | None]:
         """Return the HTTP status and the error of a handshake that is refused."""
