@@ -17,7 +17,8 @@ from clonk_core.transports.addresses import Proxies
 from clonk_core.transports.doorway import Doorway, PeerGone
 from clonk_core.transports.duplex import Duplex
 from clonk_core.transports.guard import Guard
-from clonk_core.transports.websocket_mends import ServerConnection
+from clonk_core.transports.tls import Stream, TlsCertificate, transport_of
+from clonk_core.transports.websocket_mends import EncryptedConnection, ServerConnection
 from clonk_core.wire.http_caller import bearer_token, peer_name
 from clonk_core.wire.jsonrpc import Limits, error_bytes
 
@@ -43,8 +44,9 @@ async def serve_on(
     *,
     log: Log,
     shutdown: trio.Event,
+    certificate: TlsCertificate | None = None,
 ) -> None:
-    """Serve WebSocket on the listeners until `shutdown` is set.
+    """Serve WebSocket on the listeners, by TLS when there is a certificate, until `shutdown` is set.
 
     Then connections with nothing under way are closed, the others when their calls and streams have ended, all of them
     after `settings.shutdown_grace_s`. The listeners are closed on the way out.
@@ -55,6 +57,7 @@ async def serve_on(
         guard=Guard.build(settings.host, settings.allowed_hosts, settings.allowed_origins),
         proxies=Proxies.build(settings.trusted_proxies),
         shutdown=shutdown,
+        certificate=certificate,
     )
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
@@ -72,11 +75,17 @@ class _Server:
     guard: Guard
     proxies: Proxies
     shutdown: trio.Event
+    certificate: TlsCertificate | None
 
     async def handle(self, stream: trio.SocketStream) -> None:
         """Serve one connection; nothing but `Cancelled` comes out, so that no connection harms another."""
         try:
-            await _Peer(self, stream).run()
+            if self.certificate is None:
+                await _Peer(self, stream).run()
+                return
+            secured = await self.certificate.shake_hands(stream, shutdown=self.shutdown)
+            if secured is not None:
+                await _Peer(self, secured).run()
         except* OSError:
             pass  # gone before it was greeted
         except* Exception:
@@ -86,11 +95,11 @@ class _Server:
 class _Peer:
     """One connection, from its handshake to its end."""
 
-    def __init__(self, server: _Server, stream: trio.SocketStream) -> None:
+    def __init__(self, server: _Server, stream: Stream) -> None:
         self._server = server
         self._settings = server.settings
         self._log = server.doorway.log
-        address, port = stream.socket.getpeername()[:2]
+        address, port = transport_of(stream).socket.getpeername()[:2]
         self._connection = Connection(
             transport="websocket", peer=peer_name(address, port), id=new_id("conn"), address=address
         )
@@ -100,7 +109,8 @@ class _Peer:
             self._send,
             Limits(message_bytes=self._settings.max_message_bytes, batch_items=self._settings.max_batch_items),
         )
-        self._socket = ServerConnection(
+        make_connection = EncryptedConnection if isinstance(stream, trio.SSLStream) else ServerConnection
+        self._socket = make_connection(
             stream,
             max_message_bytes=self._settings.max_message_bytes,
             send_timeout_s=self._settings.send_timeout_s,
