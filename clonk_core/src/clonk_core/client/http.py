@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import trio
 
@@ -150,7 +150,10 @@ class HttpClient:
         return await self._http.send(request, stream=True)
 
     def _lost(self, error: Exception) -> ConnectionLost:
-        return ConnectionLost(f"no answer from {self._url}: {str(error) or type(error).__name__}")
+        text, below = "", cast("BaseException | None", error)
+        while below is not None and not text:  # httpx leaves the telling to what is below, and hides that
+            text, below = str(below), below.__cause__ or below.__context__
+        return ConnectionLost(f"no answer from {self._url}: {text or type(error).__name__}")
 
 
 class HttpStream:

@@ -12,6 +12,7 @@ import trio
 from clonk_core.config.settings import TlsSettings
 from clonk_core.errors import ConfigError
 from clonk_core.interfaces import Log
+from clonk_core.wire.http_caller import peer_name
 
 Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
 """One accepted connection, plain or encrypted."""
@@ -109,6 +110,7 @@ class TlsCertificate:
         self, stream: trio.SocketStream, *, shutdown: trio.Event
     ) -> "trio.SSLStream[trio.SocketStream] | None":
         """Return the encrypted stream. None, and the connection is closed, when that fails or `shutdown` is set."""
+        peer = _peer(stream)
         # Most clients close the socket alone, which is an end like any other: HTTP and WebSocket mark their own.
         secured = trio.SSLStream(stream, self._pair.context, server_side=True, https_compatible=True)
         failure: str | None = "the server is shutting down"
@@ -118,7 +120,7 @@ class TlsCertificate:
             nursery.cancel_scope.cancel()
         if failure is None:
             return secured
-        self._log.debug("tls handshake failed", reason=failure)
+        self._log.debug("tls handshake failed", peer=peer, reason=failure)
         await trio.aclose_forcefully(stream)
         return None
 
@@ -159,6 +161,13 @@ def _close_notify(encryption: ssl.SSLObject) -> None:
     # Ours is written. Then it looks for the client's, and finds nothing yet, or more of what the client sends.
     with suppress(ssl.SSLError):
         encryption.unwrap()
+
+
+def _peer(stream: trio.SocketStream) -> str:
+    try:
+        return peer_name(*stream.socket.getpeername()[:2])
+    except OSError:
+        return peer_name("", 0)  # gone already
 
 
 async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
