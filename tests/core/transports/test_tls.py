@@ -218,7 +218,7 @@ async def test_a_client_that_does_not_trust_the_certificate_is_told_why(secure: 
 async def test_a_slow_handshake_is_dropped_and_holds_nobody(
     serving: Any, authority: Any, list_log: Any, port: str
 ) -> None:
-    certificate = TlsCertificate(authority.issue().settings, log=list_log, handshake_s=0.5)
+    certificate = TlsCertificate(authority.issue().settings, log=list_log, handshake_s=1.5)
     async with serving(certificate=certificate, log=list_log) as served, trio.open_nursery() as nursery:
         slow = [await trio.open_tcp_stream("127.0.0.1", getattr(served, port)) for _ in range(20)]
 
