@@ -26,6 +26,7 @@ from clonk_core.messages import LOCAL_CALLER, KeyRequest
 from clonk_core.observe.logs import Logs
 from clonk_core.storage.data_dir import hold_data_dir
 from clonk_core.transports.listening import Address
+from clonk_core.transports.tls import TlsCertificate
 
 DEFAULT_TENANT: Final = "default"
 
@@ -211,15 +212,24 @@ async def make_first_key(app: App) -> str | None:
 
 
 async def serve_app(
-    app: App, *, shutdown: trio.Event, task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED
+    app: App,
+    *,
+    shutdown: trio.Event,
+    certificate: TlsCertificate | None = None,
+    task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Open both ports and serve until `shutdown` is set.
 
     Then nobody is let in any more, the runs are stopped, so that those who follow them see the end, and the
     connections close when their last answer is out, within `server.shutdown_grace_s`.
 
+    Args:
+        app: The host.
+        shutdown: Ends it.
+        certificate: That of `server.tls`, for who wants to reload it; None reads it here, where TLS is enabled.
+
     Raises:
-        ConfigError: A port cannot be opened.
+        ConfigError: A port cannot be opened, or the certificate cannot be used.
     """
     # Here, because `clonk stdio` and a host inside another program need neither.
     from clonk_core.transports.serve import serve_http, serve_websocket
@@ -229,12 +239,12 @@ async def serve_app(
     server = app.settings.server
     pages = make_pages(app.dispatch, app.hub.check, version=app.hub.version, for_strangers=app.settings.auth.enabled)
     log = app.logs.get("transports")
+    certificate = certificate or TlsCertificate.of(server.tls, log=log)
+    common: dict[str, Any] = {"log": log, "shutdown": shutdown, "certificate": certificate}
+    common["for_all"] = app.settings.auth.enabled
     async with trio.open_nursery() as nursery:
-        for_all = app.settings.auth.enabled
-        over_http = partial(serve_http, app.dispatch, server, pages=pages, log=log, shutdown=shutdown, for_all=for_all)
-        http = await nursery.start(over_http)
-        over_websocket = partial(serve_websocket, app.dispatch, server, log=log, shutdown=shutdown, for_all=for_all)
-        websocket = await nursery.start(over_websocket)
+        http = await nursery.start(partial(serve_http, app.dispatch, server, pages=pages, **common))
+        websocket = await nursery.start(partial(serve_websocket, app.dispatch, server, **common))
         log.info("listening", http=http.url("http", "/mcp"), websocket=websocket.url("ws", "/ws"))
         task_status.started(Addresses(http=http, websocket=websocket))
         await shutdown.wait()

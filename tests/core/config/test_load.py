@@ -149,7 +149,6 @@ def test_the_specifications_example_of_keys_and_tokens_is_read(
         ("{auth: {enabled: false}, server: {host: 192.168.1.5}}", "server.host", True),
         ("{auth: {enabled: false}, server: {host: '::'}}", "server.host", True),
         ("{auth: {enabled: false}, server: {host: clonk.example.com}}", "server.host", True),
-        ("server: {tls: {enabled: true}}", "server.tls.enabled", True),
         ("storage: {database_url: 'postgres://u:hunter2@h/clonk'}", "storage.database_url", False),
     ],
 )

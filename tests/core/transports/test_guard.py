@@ -3,7 +3,8 @@
 import pytest
 
 from clonk_core.transports.guard import Guard
-from clonk_core.transports.headers import bearer_token, prefers_json
+from clonk_core.transports.headers import prefers_json
+from clonk_core.wire.http_caller import bearer_token
 
 
 def status(guard: Guard, host: bytes | None, origin: bytes | None = None) -> int:

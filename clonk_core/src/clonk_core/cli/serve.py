@@ -25,21 +25,28 @@ async def serve(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTIN
     """Run the server until it is told to stop.
 
     SIGTERM and Ctrl-C stop it in order: calls and streams under way may end within server.shutdown_grace_s; a second
-    one stops it at once. Logs go to standard error.
+    one stops it at once. SIGHUP reads the certificate again when server.tls is enabled, and stops it otherwise. Logs go
+    to standard error.
 
     Args:
         config: The configuration file; without it the usual places are searched.
     """
     # The host, its databases and its transports take most of a second to import; help must not wait for them.
     from clonk_core.app import make_first_key, open_app, serve_app
+    from clonk_core.observe.logs import Logs
+    from clonk_core.transports.tls import TlsCertificate
 
     gc.set_threshold(_COLLECT_EVERY)  # this process is ours alone
     blueprint = draw_and_tell(config, settings)
-    async with watched_signals() as stopping:
+    logging = blueprint.settings.logging
+    logs = Logs(level=logging.level, format=logging.format)
+    certificate = TlsCertificate.of(blueprint.settings.server.tls, log=logs.get("transports"))
+    async with watched_signals(certificate.reload if certificate else None) as stopping:
         stopping.allow(blueprint.settings)
         with stopping.start:
-            async with open_app(blueprint, listening=True) as app, trio.open_nursery() as nursery:
-                addresses = await nursery.start(partial(serve_app, app, shutdown=stopping.requested))
+            async with open_app(blueprint, logs=logs, listening=True) as app, trio.open_nursery() as nursery:
+                serving = partial(serve_app, app, shutdown=stopping.requested, certificate=certificate)
+                addresses = await nursery.start(serving)
                 stopping.has_started = True
                 key = await make_first_key(app)
                 gc.freeze()  # what is there now stays

@@ -29,11 +29,21 @@ class WebSocketClient(DuplexClient):
         url: Where the server is: `ws://127.0.0.1:4444/ws`.
         api_key: Sent as `Authorization: Bearer` with the handshake.
         retries: How often in a row a lost connection is opened again.
+        ssl_context: Which certificates are believed at a `wss` address. Without it the system's authorities, or those
+            that the environment variables SSL_CERT_FILE and SSL_CERT_DIR name.
     """
 
-    def __init__(self, url: str, *, api_key: str | None = None, retries: int = RETRIES) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        retries: int = RETRIES,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
         super().__init__(retries=retries)
         self._url = url
+        self._ssl_context = ssl_context
         self._headers = [(b"Authorization", f"Bearer {api_key}".encode())] if api_key is not None else []
 
     @asynccontextmanager
@@ -105,12 +115,21 @@ class WebSocketClient(DuplexClient):
         try:
             with trio.fail_after(_CONNECT_S):
                 stream: Any = await trio.open_tcp_stream(parts.hostname, port or (443 if secure else 80))
-        except (OSError, trio.TooSlowError) as error:
-            raise ConnectionLost(f"no answer from {self._url}: {error}") from error
-        if secure:
-            context = ssl.create_default_context()
-            stream = trio.SSLStream(stream, context, server_hostname=parts.hostname, https_compatible=True)
+                if secure:
+                    stream = await self._encrypt(stream, parts.hostname)
+        except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
+            raise ConnectionLost(f"no answer from {self._url}: {error.__cause__ or error}") from error
         return stream, parts.netloc.rpartition("@")[2], resource
+
+    async def _encrypt(self, stream: trio.SocketStream, hostname: str) -> "trio.SSLStream[trio.SocketStream]":
+        context = self._ssl_context or ssl.create_default_context()
+        secured = trio.SSLStream(stream, context, server_hostname=hostname, https_compatible=True)
+        try:
+            await secured.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return secured
 
 
 class _SocketLink:

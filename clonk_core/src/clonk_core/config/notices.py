@@ -59,13 +59,6 @@ def _refusals(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Not
             message=f"with auth.enabled: false Clonk does not listen on {server.host}: anyone could run commands on "
             "this machine. Set auth.enabled to true, or use 127.0.0.1 and a tunnel (ssh -L) from elsewhere.",
         )
-    if server.tls.enabled:
-        yield Notice(
-            path="server.tls.enabled",
-            origin=origins.get("server.tls.enabled", DEFAULT),
-            stops="listening",
-            message="TLS comes in a later version; what is meant to be encrypted would not be. Set it to false.",
-        )
     if settings.storage.database_url is not None:
         yield Notice(
             path="storage.database_url",

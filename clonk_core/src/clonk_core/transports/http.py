@@ -10,17 +10,18 @@ import trio
 
 from clonk_core.config.settings import ServerSettings
 from clonk_core.errors import CallError, DeadlineExceeded, InvalidParams, InvalidRequest, NotFound, TooLarge
-from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection, Dispatch, Following, Log
 from clonk_core.messages import Quota, Reply, Request
+from clonk_core.transports.addresses import Proxies
 from clonk_core.transports.cors import is_preflight, preflight_headers, with_cors
 from clonk_core.transports.doorway import Doorway
 from clonk_core.transports.exchange import Exchange, Header, HttpRefusal
 from clonk_core.transports.guard import Guard
-from clonk_core.transports.headers import JSON, bearer_token, charset, media_type, prefers_json
+from clonk_core.transports.headers import JSON, charset, media_type, prefers_json
 from clonk_core.transports.http_streams import answer_as_json, answer_as_stream
 from clonk_core.transports.hypercorn_mends import ASGIApp
 from clonk_core.wire.error_codes import http_status
+from clonk_core.wire.http_caller import http_connection
 from clonk_core.wire.jsonrpc import (
     Batch,
     Limits,
@@ -56,6 +57,7 @@ class HttpApp:
         self._settings = settings
         self._limits = Limits(message_bytes=settings.max_body_bytes, batch_items=settings.max_batch_items)
         self._guard = guard
+        self._proxies = Proxies.build(settings.trusted_proxies)
         self._pages = pages
         # Of the runs that are being read.
         self._writers: WeakValueDictionary[str, SubscriptionWriter] = WeakValueDictionary()
@@ -67,6 +69,7 @@ class HttpApp:
         if scope["type"] != "http":
             await _refuse_websocket(send)
             return
+        scope = self._proxies.see_through(scope)
         headers: dict[bytes, bytes] = dict(scope["headers"])
         origin = headers.get(b"origin")
         exchange = Exchange(scope, headers, receive, with_cors(send, origin) if origin is not None else send)
@@ -163,7 +166,7 @@ class HttpApp:
         Raises:
             HttpRefusal: The credential is not good.
         """
-        connection = self._connection(exchange)
+        connection = http_connection(exchange.scope, exchange.headers)
         try:
             await self._doorway.greet(connection)
         except CallError as error:
@@ -236,15 +239,6 @@ class HttpApp:
             writer=writer,
             keep_alive_s=self._settings.keep_alive_s,
             connection=connection,
-        )
-
-    def _connection(self, exchange: Exchange) -> Connection:
-        client = exchange.scope["client"]
-        return Connection(
-            transport="http",
-            peer=f"{client[0]}:{client[1]}" if client else "unknown",
-            id=new_id("conn"),
-            bearer=bearer_token(exchange.headers.get(b"authorization")),
         )
 
 

@@ -8,7 +8,8 @@
 3. A request's body that the application does not read fills its queue; then the last message of the response waits for
    room in the queue of the very task that sends it. What nobody will read is dropped.
 4. A connection closed with unread data is reset by the kernel, and the client may lose the answer that it was sent
-   (413 for a body that is too large). The end is sent, then what still comes is thrown away for a moment.
+   (413 for a body that is too large). The end is sent, that of TLS too, then what still comes is thrown away for a
+   moment.
 5. An exception in one connection ends the whole server. It is logged, and ends that connection.
 6. Pipelined requests behind the last answer of a connection leave its task waiting for ever. The moment of 4 ends it.
 7. Every request starts and stops a task that watches for idleness, and every answer goes out in two writes. The limit
@@ -16,7 +17,7 @@
 8. A client that offers HTTP/2 beside (`Upgrade: h2c`, as Java's and curl's do) is promised it and then cut off; so is
    one that begins with it. The offer is passed over, as a server may (RFC 9110, section 7.8).
 
-Written for hypercorn 0.18, HTTP/1 without TLS.
+Written for hypercorn 0.18, HTTP/1.
 """
 
 import math
@@ -38,6 +39,7 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr, wrap_app
 
 from clonk_core.interfaces import Log
+from clonk_core.transports.tls import Stream, TlsCertificate, send_end, transport_of
 
 ASGIApp = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 """An ASGI 3 application."""
@@ -75,8 +77,11 @@ async def serve_asgi(
     grace_s: float,
     limits: Limits,
     log: Log,
+    certificate: TlsCertificate | None = None,
 ) -> None:
     """Serve `app` on the listeners until `shutdown` is set; then let open requests end for `grace_s` and cut the rest.
+
+    By TLS when there is a certificate.
 
     The listeners are closed on the way out. Cancelling cuts everything at once.
     """
@@ -85,6 +90,14 @@ async def serve_asgi(
     open_connections: set[MendedServer] = set()
 
     async def handle(stream: trio.SocketStream) -> None:
+        if certificate is None:
+            await serve(stream)
+            return
+        secured = await certificate.shake_hands(stream, shutdown=shutdown)
+        if secured is not None:
+            await serve(secured)
+
+    async def serve(stream: Stream) -> None:
         server = MendedServer(wrap_app(app, 0, "asgi"), config, context, ConnectionState({}), stream, limits, log)
         open_connections.add(server)
         try:
@@ -226,13 +239,14 @@ class MendedServer(TCPServer):
         config: Config,
         context: WorkerContext,
         state: ConnectionState,
-        stream: trio.SocketStream,
+        stream: Stream,
         limits: Limits,
         log: Log,
     ) -> None:
         super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]
         self._log = log
-        self._plain_stream = stream
+        self._stream = stream
+        self._transport = transport_of(stream)
         self._limits = limits
         self._sending: trio.CancelScope | None = None
         self._reading = trio.CancelScope()
@@ -253,7 +267,7 @@ class MendedServer(TCPServer):
     async def run(self) -> None:
         """Serve the connection to its end; nothing but `Cancelled` comes out."""
         try:
-            socket = self._plain_stream.socket
+            socket = self._transport.socket
             client = parse_socket_addr(socket.family, socket.getpeername())
             server = parse_socket_addr(socket.family, socket.getsockname())
             async with MendedTaskGroup(self._hold, self._let_go) as task_group:
@@ -264,7 +278,7 @@ class MendedServer(TCPServer):
                     self.context,
                     task_group,
                     ConnectionState(self.state),
-                    False,
+                    isinstance(self._stream, trio.SSLStream),
                     client,
                     server,
                     self.protocol_send,
@@ -276,7 +290,7 @@ class MendedServer(TCPServer):
         except* Exception:  # noqa: BLE001  (recorded)
             self._log.exception("http connection failed")
         finally:
-            await trio.aclose_forcefully(self._plain_stream)
+            await trio.aclose_forcefully(self._stream)
 
     async def protocol_send(self, event: Event) -> None:
         """Do what the protocol asks for: send bytes, end the connection, watch it when it is idle."""
@@ -319,13 +333,13 @@ class MendedServer(TCPServer):
             for start in range(0, len(data), _SEND_CHUNK_BYTES):
                 deadline = trio.current_time() + self._limits.send_timeout_s
                 with trio.CancelScope(shield=True, deadline=deadline) as self._sending:
-                    await self._plain_stream.send_all(data[start : start + _SEND_CHUNK_BYTES])
+                    await self._stream.send_all(data[start : start + _SEND_CHUNK_BYTES])
                 if self._sending.cancelled_caught:
                     reason = f"took nothing for {self._limits.send_timeout_s:g} s"
                     self._log.warning("http reader dropped", reason=reason)
                     raise trio.BrokenResourceError
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            await trio.aclose_forcefully(self._plain_stream)  # wakes the reading task too
+            await trio.aclose_forcefully(self._stream)  # wakes the reading task too
             await self.protocol.handle(Closed())
         finally:
             self._sending = None
@@ -336,16 +350,19 @@ class MendedServer(TCPServer):
             self._over = True
             self._reading.deadline = trio.current_time() + _LINGER_S
             try:
-                await self._plain_stream.send_eof()
+                with trio.move_on_after(_LINGER_S) as self._sending:  # TLS writes, and its reader may have stalled
+                    await send_end(self._stream)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self._reading.cancel()
+            finally:
+                self._sending = None
 
     async def _read_data(self) -> None:
         with self._reading:
             thrown_away = 0
             while thrown_away < _LINGER_BYTES:
                 try:
-                    data = bytes(await self._plain_stream.receive_some(MAX_RECV))
+                    data = await self._receive_some()
                 except (trio.ClosedResourceError, trio.BrokenResourceError):
                     break
                 if self._over:
@@ -355,3 +372,13 @@ class MendedServer(TCPServer):
                 if not data:
                     break
         await self.protocol.handle(Closed())
+
+    async def _receive_some(self) -> bytes:
+        """Read; after the end was sent, what comes is not decrypted any more."""
+        try:
+            return bytes(await (self._transport if self._over else self._stream).receive_some(MAX_RECV))
+        except trio.BrokenResourceError:
+            if not self._over or self._stream is self._transport:
+                raise
+            # Within TLS nothing may follow the end that was sent while this was waiting; it is thrown away as well.
+            return bytes(await self._transport.receive_some(MAX_RECV))

@@ -4,7 +4,7 @@ import errno
 import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 import trio
@@ -22,15 +22,17 @@ class Address:
     Attributes:
         host: IP address.
         port: The real port, also where 0 was asked for.
+        secure: Whether it speaks TLS.
     """
 
     host: str
     port: int
+    secure: bool = False
 
-    def url(self, scheme: str, path: str = "") -> str:
-        """Return a URL such as `http://127.0.0.1:4445/mcp`."""
+    def url(self, scheme: Literal["http", "ws"], path: str = "") -> str:
+        """Return a URL such as `http://127.0.0.1:4445/mcp`; with TLS its scheme is `https`, or `wss`."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{host}:{self.port}{path}"
+        return f"{scheme}{'s' if self.secure else ''}://{host}:{self.port}{path}"
 
 
 async def open_listeners(

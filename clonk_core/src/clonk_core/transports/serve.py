@@ -1,5 +1,6 @@
 """Both ports of a running Clonk: opened first, served until told to stop, closed within the grace period."""
 
+import attrs
 import trio
 
 from clonk_core.config.settings import ServerSettings
@@ -9,6 +10,7 @@ from clonk_core.transports.guard import Guard
 from clonk_core.transports.http import HttpApp
 from clonk_core.transports.hypercorn_mends import ASGIApp, Limits, serve_asgi
 from clonk_core.transports.listening import Address, open_listeners
+from clonk_core.transports.tls import TlsCertificate
 
 
 async def serve_http(
@@ -19,12 +21,14 @@ async def serve_http(
     log: Log,
     shutdown: trio.Event,
     for_all: bool = False,
+    certificate: TlsCertificate | None = None,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `/mcp`, and `pages` on every other path, until `shutdown` is set and the last answer is out.
 
-    Answers and streams under way may end within `settings.shutdown_grace_s`. `task_status` gets the address.
-    Only the loopback is served, unless `for_all` says that callers must prove who they are.
+    By TLS when there is a certificate. Answers and streams under way may end within `settings.shutdown_grace_s`.
+    Only the loopback is served, unless `for_all` says that callers must prove who they are. `task_status` gets the
+    address.
 
     Raises:
         ConfigError: The port cannot be opened.
@@ -35,8 +39,17 @@ async def serve_http(
     guard = Guard.build(settings.host, settings.allowed_hosts, settings.allowed_origins)
     app = HttpApp(dispatch, settings, guard=guard, pages=pages, log=log)
     limits = Limits(send_timeout_s=settings.send_timeout_s)
-    task_status.started(address)  # who connects now waits in the backlog for a moment
-    await serve_asgi(app, listeners, shutdown=shutdown, grace_s=settings.shutdown_grace_s, limits=limits, log=log)
+    # Who connects now waits in the backlog for a moment.
+    task_status.started(attrs.evolve(address, secure=certificate is not None))
+    await serve_asgi(
+        app,
+        listeners,
+        shutdown=shutdown,
+        grace_s=settings.shutdown_grace_s,
+        limits=limits,
+        log=log,
+        certificate=certificate,
+    )
 
 
 async def serve_websocket(
@@ -46,6 +59,7 @@ async def serve_websocket(
     log: Log,
     shutdown: trio.Event,
     for_all: bool = False,
+    certificate: TlsCertificate | None = None,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve WebSocket until `shutdown` is set and the last answer is out; see `serve_http`.
@@ -56,5 +70,5 @@ async def serve_websocket(
     listeners, address = await open_listeners(
         settings.host, settings.websocket_port, setting="server.websocket_port", for_all=for_all
     )
-    task_status.started(address)
-    await websocket.serve_on(listeners, dispatch, settings, log=log, shutdown=shutdown)
+    task_status.started(attrs.evolve(address, secure=certificate is not None))
+    await websocket.serve_on(listeners, dispatch, settings, log=log, shutdown=shutdown, certificate=certificate)

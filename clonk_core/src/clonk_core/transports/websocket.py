@@ -13,12 +13,14 @@ from clonk_core.config.settings import ServerSettings
 from clonk_core.errors import CallError, NotFound
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection, Dispatch, Log
+from clonk_core.transports.addresses import Proxies
 from clonk_core.transports.doorway import Doorway, PeerGone
 from clonk_core.transports.duplex import Duplex
 from clonk_core.transports.guard import Guard
-from clonk_core.transports.headers import bearer_token
-from clonk_core.transports.websocket_mends import ServerConnection
+from clonk_core.transports.tls import Stream, TlsCertificate, transport_of
+from clonk_core.transports.websocket_mends import EncryptedConnection, ServerConnection
 from clonk_core.wire.error_codes import http_status
+from clonk_core.wire.http_caller import bearer_token, peer_name
 from clonk_core.wire.jsonrpc import Limits, error_bytes
 
 PATHS: Final = frozenset({"/", "/ws"})
@@ -48,8 +50,9 @@ async def serve_on(
     *,
     log: Log,
     shutdown: trio.Event,
+    certificate: TlsCertificate | None = None,
 ) -> None:
-    """Serve WebSocket on the listeners until `shutdown` is set.
+    """Serve WebSocket on the listeners, by TLS when there is a certificate, until `shutdown` is set.
 
     Then connections with nothing under way are closed, the others when their calls and streams have ended, all of them
     after `settings.shutdown_grace_s`. The listeners are closed on the way out.
@@ -59,7 +62,9 @@ async def serve_on(
         doorway=Doorway(dispatch, log),
         settings=settings,
         guard=Guard.build(settings.host, settings.allowed_hosts, settings.allowed_origins),
+        proxies=Proxies.build(settings.trusted_proxies),
         shutdown=shutdown,
+        certificate=certificate,
     )
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
@@ -76,14 +81,20 @@ class _Server:
     doorway: Doorway
     settings: ServerSettings
     guard: Guard
+    proxies: Proxies
     shutdown: trio.Event
+    certificate: TlsCertificate | None
 
     async def handle(self, stream: trio.SocketStream) -> None:
         """Serve one connection; nothing but `Cancelled` comes out, so that no connection harms another."""
         try:
-            peer = _Peer(self, stream)
-            with self.strangers.holding(peer):
-                await peer.run()
+            secured: Stream | None = stream
+            if self.certificate is not None:
+                secured = await self.certificate.shake_hands(stream, shutdown=self.shutdown)
+            if secured is not None:
+                peer = _Peer(self, secured)
+                with self.strangers.holding(peer):
+                    await peer.run()
         except* OSError:
             pass  # gone before it was greeted
         except* Exception:
@@ -122,20 +133,23 @@ class Strangers:
 class _Peer:
     """One connection, from its handshake to its end."""
 
-    def __init__(self, server: _Server, stream: trio.SocketStream) -> None:
+    def __init__(self, server: _Server, stream: Stream) -> None:
         self._server = server
         self._settings = server.settings
         self._log = server.doorway.log
         self._life = trio.CancelScope()
-        address = stream.socket.getpeername()
-        self._connection = Connection(transport="websocket", peer=f"{address[0]}:{address[1]}", id=new_id("conn"))
+        address, port = transport_of(stream).socket.getpeername()[:2]
+        self._connection = Connection(
+            transport="websocket", peer=peer_name(address, port), id=new_id("conn"), address=address
+        )
         self._duplex = Duplex(
             server.doorway,
             self._connection,
             self._send,
             Limits(message_bytes=self._settings.max_message_bytes, batch_items=self._settings.max_batch_items),
         )
-        self._socket = ServerConnection(
+        make_connection = EncryptedConnection if isinstance(stream, trio.SSLStream) else ServerConnection
+        self._socket = make_connection(
             stream,
             max_message_bytes=self._settings.max_message_bytes,
             send_timeout_s=self._settings.send_timeout_s,
@@ -183,6 +197,7 @@ class _Peer:
         # A client may leave while it is being answered.
         with trio.move_on_after(_HANDSHAKE_S), contextlib.suppress(ConnectionClosed):
             request = await self._socket.handshake()
+            self._see_through(request)
             status, error = self._refusal(request)
             if error is not None:
                 headers = [(b"content-type", b"application/json")]
@@ -206,6 +221,13 @@ class _Peer:
             await request.reject(http_status(error), extra_headers=headers, body=error_bytes(None, error))
             return False
         return True
+
+    def _see_through(self, request: WebSocketRequest) -> None:
+        """Take the client's address instead of the last proxy's."""
+        client = self._server.proxies.client(self._connection.address, request.headers)
+        if client.address != self._connection.address:
+            self._connection.address = client.address
+            self._connection.peer = peer_name(client.address, 0)
 
     def _refusal(self, request: WebSocketRequest) -> tuple[int, CallError | None]:
         """Return the HTTP status and the error of a handshake that is refused."""

@@ -30,6 +30,7 @@ from wsproto.frame_protocol import Frame, FrameDecoder, MessageDecoder, Opcode
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from clonk_core.errors import CallError, InvalidRequest, TooLarge
+from clonk_core.transports.tls import Stream, transport_of
 
 _RECEIVE_BYTES: Final = 64 * 1024
 _SEND_CHUNK_BYTES: Final = 64 * 1024
@@ -62,7 +63,7 @@ class ServerConnection(WebSocketConnection):
     """The server's end of one connection. Call `receive` until it returns None; write with `send_texts`.
 
     Args:
-        stream: The accepted socket.
+        stream: The accepted socket; `EncryptedConnection` takes an encrypted one.
         max_message_bytes: Largest message.
         send_timeout_s: Longest time a piece of 64 KiB may wait for the reader.
 
@@ -71,7 +72,7 @@ class ServerConnection(WebSocketConnection):
         stalled: Whether it ended because the reader took nothing for too long.
     """
 
-    def __init__(self, stream: trio.SocketStream, *, max_message_bytes: int, send_timeout_s: float) -> None:
+    def __init__(self, stream: Stream, *, max_message_bytes: int, send_timeout_s: float) -> None:
         super().__init__(
             stream,
             WSConnection(ConnectionType.SERVER),
@@ -79,7 +80,7 @@ class ServerConnection(WebSocketConnection):
             max_message_size=max_message_bytes,
             receive_buffer_size=_RECEIVE_BYTES,
         )
-        self._raw = stream.socket
+        self._raw = transport_of(stream).socket
         self._send_timeout_s = send_timeout_s
         self._decoder = _BytesDecoder()
         self._frames: FrameDecoder | None = None
@@ -314,6 +315,16 @@ class ServerConnection(WebSocketConnection):
         if self._wsproto.state is ConnectionState.OPEN:  # not the other side's: wsproto found a broken frame
             await self._send(CloseConnection(code=event.code, reason=event.reason))
         await super()._handle_close_connection_event(event)
+
+
+class EncryptedConnection(ServerConnection):
+    """The same over TLS, where nothing goes past the encryption straight to the socket."""
+
+    async def _receive_some(self) -> bytes:
+        return bytes(await self._stream.receive_some(_RECEIVE_BYTES))
+
+    def _write_at_once(self, data: bytes) -> int:
+        return 0
 
 
 def _framed(messages: Sequence[bytes]) -> list[bytes]:

@@ -11,10 +11,10 @@ import orjson
 import trio
 
 from clonk_core.errors import CallError
-from clonk_core.ids import new_id
-from clonk_core.interfaces import Connection, Dispatch
+from clonk_core.interfaces import Dispatch
 from clonk_core.messages import JsonValue, Reply, Request
 from clonk_core.wire.error_codes import http_status
+from clonk_core.wire.http_caller import http_connection
 from clonk_core.wire.jsonrpc import error_bytes
 
 ASGIApp = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
@@ -86,7 +86,8 @@ class _Pages:
         Raises:
             CallError: It is not for them, or not now.
         """
-        answer = await self._dispatch(Request(method="rpc.discover", id=None), _connection(scope))
+        connection = http_connection(scope, dict(scope["headers"]))
+        answer = await self._dispatch(Request(method="rpc.discover", id=None), connection)
         assert isinstance(answer, Reply)  # noqa: S101  (`rpc.discover` is a plain method)
         return answer.result
 
@@ -122,15 +123,3 @@ async def _answer(
     ]
     await send({"type": "http.response.start", "status": status, "headers": all_headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
-
-
-def _connection(scope: Any) -> Connection:
-    client = scope.get("client")
-    authorization = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-    scheme, _, token = authorization.strip().partition(" ")
-    return Connection(
-        transport="http",
-        peer=f"{client[0]}:{client[1]}" if client else "unknown",
-        id=new_id("conn"),
-        bearer=token.strip() or None if scheme.lower() == "bearer" else None,
-    )

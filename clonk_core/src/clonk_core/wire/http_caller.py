@@ -1,0 +1,46 @@
+"""What an HTTP request, also one for a WebSocket, says of who sends it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from clonk_core.ids import new_id
+from clonk_core.interfaces import Connection
+
+
+def http_connection(scope: Any, headers: Mapping[bytes, bytes]) -> Connection:
+    """Return the other side of an ASGI request, a new one for each: HTTP has no connections that last.
+
+    Args:
+        scope: Its `client` is the client's address, proxies taken off.
+        headers: The scope's, by name.
+    """
+    address, port = scope.get("client") or ("", 0)
+    return Connection(
+        transport="http",
+        peer=peer_name(address, port),
+        id=new_id("conn"),
+        address=address,
+        bearer=bearer_token(headers.get(b"authorization")),
+    )
+
+
+def peer_name(address: str, port: int) -> str:
+    """Return `192.0.2.1:51234`, `[2001:db8::1]:51234`; without port where that is 0, unknown.
+
+    Args:
+        address: IP address, empty when unknown.
+        port: Its port.
+    """
+    if not address:
+        return "unknown"
+    if not port:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def bearer_token(authorization: bytes | None) -> str | None:
+    """Return the credential of `Authorization: Bearer ...`, None for anything else."""
+    if authorization is None:
+        return None
+    scheme, _, token = authorization.decode("latin-1").strip().partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
