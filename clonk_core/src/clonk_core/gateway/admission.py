@@ -62,13 +62,13 @@ class Admission:
         """
         caller = grant.caller
         own = grant.allowance
+        connection.quota = None
         if (own.calls is None and own.data is None) and not self._tenants:
             return
-        connection.quota = await self._take(f"key:{caller.tenant}:{caller.id}", "your", own, size)
+        await self._take(f"key:{caller.tenant}:{caller.id}", "your", own, size, connection)
         shared = self._tenants.get(caller.tenant)
         if shared is not None:
-            quota = await self._take(f"tenant:{caller.tenant}", "your tenant's", shared, size)
-            connection.quota = _less(connection.quota, quota)
+            await self._take(f"tenant:{caller.tenant}", "your tenant's", shared, size, connection)
         if connection.quota is not None:
             self._quotas[caller.tenant, caller.id] = connection.quota
             if len(self._quotas) > MAX_QUOTAS:
@@ -78,17 +78,17 @@ class Admission:
         """Return what was left after a caller's last call, None for one without a limit."""
         return self._quotas.get((caller.tenant, caller.id))
 
-    async def _take(self, name: str, whose: str, limits: Allowance, size: int) -> Quota | None:
+    async def _take(self, name: str, whose: str, limits: Allowance, size: int, connection: Connection) -> None:
         if limits.data is not None and size:
             taken = await self._limiter.take(f"bytes:{name}", limits.data, size, may_owe=True)
             if not taken.ok:
                 self._refuse("bytes", f"{whose} limit of bytes is used up", taken.retry_after_s)
         if limits.calls is None:
-            return None
+            return
         taken = await self._limiter.take(f"calls:{name}", limits.calls)
+        connection.quota = _less(connection.quota, taken.quota)
         if not taken.ok:
             self._refuse("calls", f"{whose} limit of calls is used up", taken.retry_after_s, taken)
-        return taken.quota
 
     @contextmanager
     def run(self, grant: Grant, count: CountRuns) -> Iterator[None]:

@@ -26,6 +26,10 @@ EMPTY_HASH: Final = hashlib.sha256(b"").hexdigest()
 """The placeholder of the specification's example; nobody gets in with it."""
 
 
+PLACEHOLDERS: Final = (EMPTY_HASH, "...")
+"""What stands in the specification's examples instead of a hash."""
+
+
 @attrs.frozen(kw_only=True)
 class Allowance:
     """How much a caller may do.
@@ -132,7 +136,7 @@ class ApiKey:
             state = "revoked"
         elif self.expires_at is not None and self.expires_at.timestamp() <= now:
             state = "expired"
-        elif self.hashes[0] in (EMPTY_HASH, "..."):
+        elif self.hashes[0] in PLACEHOLDERS:
             state = "placeholder"
         shared = {field.name for field in attrs.fields(ApiKeyInfo)} - {"state", "scopes"}
         values = {name: getattr(self, name) for name in shared}
@@ -260,5 +264,5 @@ class KeyRing:
             secret_hash: key
             for key in (*self._stored, *self._fixed)
             for secret_hash in key.hashes
-            if secret_hash != EMPTY_HASH
+            if secret_hash not in PLACEHOLDERS
         }
