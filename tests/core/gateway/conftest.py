@@ -38,7 +38,7 @@ class SigningKey:
 
     def published(self, **changes: Any) -> dict[str, Any]:
         """Return it as the provider publishes it; a change to None takes a member away."""
-        kinds = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}
+        kinds: dict[str, Any] = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}
         found: dict[str, Any] = kinds[self.algorithm].to_jwk(self.private.public_key(), as_dict=True)
         found = {**found, "kid": self.kid, "use": "sig", "alg": self.algorithm} | changes
         return {name: value for name, value in found.items() if value is not None}
