@@ -202,6 +202,7 @@ def _bad_answers(http_answer: Any, keys: bytes) -> dict[str, bytes]:
         "too many keys": http_answer(json.dumps({"keys": [{}] * 100 + json.loads(keys)["keys"]}).encode()),
         "more than 1 MiB": http_answer(keys + b" " * MIB),
         "more than 1 MiB without a length": b"HTTP/1.1 200 OK\r\n\r\n" + keys + b" " * (5 * MIB),
+        "a long header that is none": b"HTTP/1.1 200 OK\r\n" + b"\xff" * 5_000 + b"\r\n\r\n",
         "endless headers": b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 100_000,
     }
 

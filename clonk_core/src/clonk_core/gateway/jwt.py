@@ -19,7 +19,7 @@ from clonk_core.names import SCOPE
 
 _MAX_TOKEN_BYTES: Final = 16 * 1024
 _MAX_REMEMBERED: Final = 10_000
-"""A token takes some 2 KiB with all that is remembered of it."""
+"""About 1 KiB each, with a few scopes."""
 
 _MAX_NAME_CHARACTERS: Final = 200
 _MAX_TIME_S: Final = 253_402_300_799
