@@ -15,13 +15,14 @@ import trio
 from clonk_core.config.load import Loaded, load, load_plugins_section
 from clonk_core.config.notices import is_loopback
 from clonk_core.config.sections import check_section_class
-from clonk_core.config.settings import Settings
+from clonk_core.config.settings import AuthSettings, Settings
 from clonk_core.errors import ConfigError, PluginError
+from clonk_core.gateway.authenticate import Tokens
 from clonk_core.gateway.dispatch import Gateway
 from clonk_core.gateway.opening import Parts, open_gateway
 from clonk_core.host.discovery import Plugins, load_plugins
 from clonk_core.host.realm import Realm, open_realm
-from clonk_core.interfaces import Dispatch, Hub
+from clonk_core.interfaces import Dispatch, Hub, Log
 from clonk_core.messages import LOCAL_CALLER, KeyRequest
 from clonk_core.observe.logs import Logs
 from clonk_core.storage.data_dir import hold_data_dir
@@ -176,12 +177,30 @@ async def open_app(blueprint: Blueprint, *, logs: Logs | None = None, listening:
                 clock=time.time,
                 log=logs.get("gateway"),
             )
-            deadline_s = settings.server.call_deadline_s
-            async with open_gateway(
-                {DEFAULT_TENANT: realm}, settings.auth, parts, call_deadline_s=deadline_s
-            ) as gateway:
+            async with (
+                _open_tokens(settings.auth, logs.get("gateway")) as tokens,
+                open_gateway(
+                    {DEFAULT_TENANT: realm},
+                    settings.auth,
+                    attrs.evolve(parts, tokens=tokens),
+                    call_deadline_s=settings.server.call_deadline_s,
+                ) as gateway,
+            ):
                 realm.hub.bind(gateway)
                 yield App(gateway=gateway, realm=realm, logs=logs, settings=settings)
+
+
+@asynccontextmanager
+async def _open_tokens(auth: AuthSettings, log: Log) -> AsyncIterator[Tokens | None]:
+    """Give what verifies tokens of the identity provider; None without one."""
+    if auth.jwt is None or not auth.enabled:
+        yield None
+        return
+    # Here, because most servers have no provider and need not pay for the library.
+    from clonk_core.gateway.jwt import open_token_verifier
+
+    async with open_token_verifier(auth.jwt, log=log) as verifier:
+        yield verifier
 
 
 def require_a_key(app: App) -> None:

@@ -16,7 +16,7 @@ from clonk_core.client.websocket import WebSocketClient
 from clonk_core.messages import LOCAL_CALLER, KeyRequest
 from clonk_core.plugin import Activation, Call, method
 from clonk_core.testing.serving import served
-from tests.core.gateway.conftest import OpenGuarded, key_settings, secret_of
+from tests.core.gateway.guarded import OpenGuarded, key_settings, secret_of
 from tests.core.gateway.test_matrix import post
 
 

@@ -16,7 +16,7 @@ from clonk_core.interfaces import Connection
 from clonk_core.messages import LOCAL_CALLER, Caller, KeyRequest, Reply, Request
 from clonk_core.storage.core_tables import open_core_database
 from clonk_core.testing.host import TestHost
-from tests.core.gateway.conftest import OpenGuarded, key_settings, secret_of
+from tests.core.gateway.guarded import OpenGuarded, key_settings, secret_of
 
 
 def connection(secret: str | None, transport: Any = "http", address: str = "192.0.2.1") -> Connection:

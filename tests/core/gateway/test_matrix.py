@@ -19,7 +19,7 @@ from clonk_core.client.websocket import WebSocketClient
 from clonk_core.messages import LOCAL_CALLER, KeyRequest
 from clonk_core.testing.host import TestHost
 from clonk_core.testing.serving import connected, served
-from tests.core.gateway.conftest import OpenGuarded, key_settings, secret_of
+from tests.core.gateway.guarded import OpenGuarded, key_settings, secret_of
 
 WRONG: Final = {"no_such_parameter_": 1}
 TRANSPORTS: Final = ["http", "websocket"]

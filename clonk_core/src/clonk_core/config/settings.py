@@ -164,6 +164,8 @@ class JwtSettings:
         scopes_claim: Claim with the scopes: a list, or one string with spaces between (RFC 8693). Dots lead into
             objects: `realm_access.roles`.
         tenant_claim: Claim with the tenant; null for the default tenant.
+        required_claims: Claims that a token must have, with their texts: `{repository_owner_id: "1234567"}`. Needed
+            where the issuer signs for strangers and lets them choose the audience, as that of GitHub Actions does.
         scopes: Scopes of every token, beside those of its claim.
         rate_limit: Most calls of one user in a span of time.
         keys_max_age_s: When the provider's keys are fetched again, in seconds. They are used longer while the provider
@@ -178,6 +180,7 @@ class JwtSettings:
     leeway_s: Annotated[float, Ge(0), Le(600)] = 30.0
     scopes_claim: Text = "scope"
     tenant_claim: Text | None = None
+    required_claims: dict[str, str] = attrs.field(factory=dict)
     scopes: tuple[Annotated[str, Pattern(SCOPE.pattern, "such as arbor:read or claudecode:chat@ci-*")], ...] = ()
     rate_limit: RateLimit | None = None
     keys_max_age_s: Seconds = 3600.0

@@ -69,10 +69,14 @@ class Admission:
         shared = self._tenants.get(caller.tenant)
         if shared is not None:
             await self._take(f"tenant:{caller.tenant}", "your tenant's", shared, size, connection)
-        if connection.quota is not None:
-            self._quotas[caller.tenant, caller.id] = connection.quota
-            if len(self._quotas) > MAX_QUOTAS:
-                del self._quotas[next(iter(self._quotas))]
+        self._remember(caller, connection.quota)
+
+    def _remember(self, caller: Caller, quota: Quota | None) -> None:
+        if quota is None:
+            return
+        self._quotas[caller.tenant, caller.id] = quota
+        if len(self._quotas) > MAX_QUOTAS:
+            del self._quotas[next(iter(self._quotas))]
 
     def quota(self, caller: Caller) -> Quota | None:
         """Return what was left after a caller's last call, None for one without a limit."""
