@@ -94,7 +94,6 @@ def _not_yet(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Noti
         ("auth.enabled", auth.enabled, f"authentication comes in a later version; {everyone}"),
         ("auth.api_keys", auth.api_keys, f"API keys come in a later version; {everyone}"),
         ("auth.jwt", auth.jwt, f"tokens of identity providers come in a later version; {everyone}"),
-        ("metrics.enabled", settings.metrics.enabled, "metrics come in a later version; nothing listens on their port"),
         (
             "workspaces.mappings",
             workspaces.mappings,

@@ -4,6 +4,7 @@ import trio
 
 from clonk_core.config.settings import ServerSettings
 from clonk_core.interfaces import Dispatch, Log
+from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.transports import websocket
 from clonk_core.transports.guard import Guard
 from clonk_core.transports.http import HttpApp
@@ -18,6 +19,7 @@ async def serve_http(
     pages: ASGIApp,
     log: Log,
     shutdown: trio.Event,
+    metrics: Metrics = NO_METRICS,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `/mcp`, and `pages` on every other path, until `shutdown` is set and the last answer is out.
@@ -32,7 +34,8 @@ async def serve_http(
     app = HttpApp(dispatch, settings, guard=guard, pages=pages, log=log)
     limits = Limits(send_timeout_s=settings.send_timeout_s)
     task_status.started(address)  # who connects now waits in the backlog for a moment
-    await serve_asgi(app, listeners, shutdown=shutdown, grace_s=settings.shutdown_grace_s, limits=limits, log=log)
+    grace_s = settings.shutdown_grace_s
+    await serve_asgi(app, listeners, shutdown=shutdown, grace_s=grace_s, limits=limits, log=log, metrics=metrics)
 
 
 async def serve_websocket(
@@ -41,6 +44,7 @@ async def serve_websocket(
     *,
     log: Log,
     shutdown: trio.Event,
+    metrics: Metrics = NO_METRICS,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve WebSocket until `shutdown` is set and the last answer is out; see `serve_http`.
@@ -50,4 +54,4 @@ async def serve_websocket(
     """
     listeners, address = await open_listeners(settings.host, settings.websocket_port, setting="server.websocket_port")
     task_status.started(address)
-    await websocket.serve_on(listeners, dispatch, settings, log=log, shutdown=shutdown)
+    await websocket.serve_on(listeners, dispatch, settings, log=log, shutdown=shutdown, metrics=metrics)

@@ -13,6 +13,7 @@ from clonk_core.config.settings import ServerSettings
 from clonk_core.errors import CallError, NotFound
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection, Dispatch, Log
+from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.transports.doorway import Doorway, PeerGone
 from clonk_core.transports.duplex import Duplex
 from clonk_core.transports.guard import Guard
@@ -42,6 +43,7 @@ async def serve_on(
     *,
     log: Log,
     shutdown: trio.Event,
+    metrics: Metrics = NO_METRICS,
 ) -> None:
     """Serve WebSocket on the listeners until `shutdown` is set.
 
@@ -53,6 +55,7 @@ async def serve_on(
         settings=settings,
         guard=Guard.build(settings.host, settings.allowed_hosts, settings.allowed_origins),
         shutdown=shutdown,
+        metrics=metrics,
     )
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
@@ -69,15 +72,19 @@ class _Server:
     settings: ServerSettings
     guard: Guard
     shutdown: trio.Event
+    metrics: Metrics
 
     async def handle(self, stream: trio.SocketStream) -> None:
         """Serve one connection; nothing but `Cancelled` comes out, so that no connection harms another."""
+        self.metrics.connection_opened("websocket")
         try:
             await _Peer(self, stream).run()
         except* OSError:
             pass  # gone before it was greeted
         except* Exception:
             self.doorway.log.exception("websocket connection failed")
+        finally:
+            self.metrics.connection_closed("websocket")
 
 
 class _Peer:
@@ -99,6 +106,7 @@ class _Peer:
             stream,
             max_message_bytes=self._settings.max_message_bytes,
             send_timeout_s=self._settings.send_timeout_s,
+            metrics=server.metrics,
         )
 
     async def run(self) -> None:
