@@ -31,6 +31,7 @@ from clonk_core.wire.jsonrpc import (
     subscription_reply,
 )
 from clonk_core.wire.sse import SubscriptionWriter, split_event_id
+from clonk_core.wire.trace_context import trace_id_of
 
 PATH: Final = "/mcp"
 _ALLOW: Final = (b"allow", b"GET, POST, OPTIONS")
@@ -208,6 +209,7 @@ class HttpApp:
             peer=f"{client[0]}:{client[1]}" if client else "unknown",
             id=new_id("conn"),
             bearer=bearer_token(exchange.headers.get(b"authorization")),
+            trace_id=trace_id_of(exchange.header_list(b"traceparent")),
         )
 
 
