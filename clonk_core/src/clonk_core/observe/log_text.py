@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Any, Final, TextIO
 
 _PLAIN: Final = (bool, int, float, type(None))
-_TEXTS: Final = frozenset({"event", "exception", "stack"})
-"""Members that are printed as they are, without quotes."""
+_BELOW: Final = frozenset({"exception", "stack"})
+"""Members that are printed below the record, on lines of their own."""
 
-_TRACEBACK: Final = "  | "
-"""Before each line of a traceback: a record begins with its time, at the line's begin."""
+_MARK: Final = "  | "
+"""Before each of those lines: a record begins with its time, where the line does."""
 
 
 class _Shown:
@@ -37,12 +37,14 @@ def printable(_logger: object, _method: str, record: MutableMapping[str, Any]) -
 def _harmless(name: str, value: object) -> object:
     if isinstance(value, _PLAIN):
         return value
+    if name in _BELOW:
+        return _marked(value if isinstance(value, str) else repr(value))
     if not isinstance(value, str):
         text = repr(value)
         return value if text.isprintable() else _Shown(_escaped(text))
     if value.isprintable():
         return value
-    return _escaped(value) if name in _TEXTS else _Shown(repr(value))
+    return _escaped(value) if name == "event" else _Shown(repr(value))
 
 
 def _escaped(text: str) -> str:
@@ -54,5 +56,8 @@ def _escaped(text: str) -> str:
 
 def write_traceback(sink: TextIO, exc_info: tuple[type[BaseException], BaseException, TracebackType | None]) -> None:
     """Write an exception with its traceback, without local variables, each line marked."""
-    lines = "".join(traceback.format_exception(*exc_info)).split("\n")
-    sink.writelines(f"\n{_TRACEBACK}{_escaped(line)}" for line in lines if line)
+    sink.write("\n" + _marked("".join(traceback.format_exception(*exc_info))))
+
+
+def _marked(text: str) -> str:
+    return "\n".join(_MARK + _escaped(line) for line in text.split("\n") if line)
