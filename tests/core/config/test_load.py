@@ -126,7 +126,6 @@ def test_the_specifications_complete_example_is_read_and_its_open_address_is_ref
         "auth.enabled",
         "auth.api_keys",
         "auth.api_keys[0].secret_hash",
-        "metrics.enabled",
         "workspaces.mappings",
         "workspaces.auto_discover",
         "workspaces.allowed_orgs",

@@ -1,5 +1,6 @@
 """What is counted and measured: the host's own numbers and those of plugins."""
 
+import platform
 import subprocess
 import sys
 import time
@@ -31,6 +32,13 @@ def metrics() -> PrometheusMetrics:
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     assert isinstance(metrics, PrometheusMetrics)
     return metrics.registry.get_sample_value(name, labels)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what happens a moment after a client has seen the end."""
+    with trio.fail_after(10):
+        while not condition():
+            await trio.sleep(0.01)
 
 
 def series(metrics: PrometheusMetrics, name: str) -> int:
@@ -74,8 +82,7 @@ def test_refusals_are_counted_by_kind_and_reason(metrics: PrometheusMetrics) -> 
 
 
 def test_the_build_and_the_process_are_told(metrics: PrometheusMetrics) -> None:
-    (python,) = {".".join(map(str, sys.version_info[:3]))}
-    assert value(metrics, "clonk_build_info", version="1.2.3", python=python) == 1
+    assert value(metrics, "clonk_build_info", version="1.2.3", python=platform.python_version()) == 1
     assert value(metrics, "process_open_fds")
 
 
@@ -104,7 +111,7 @@ async def test_metrics_are_off_by_default(tmp_path: Path) -> None:
         assert host.app.metrics is NO_METRICS
 
 
-def test_nothing_of_prometheus_is_imported_while_metrics_are_off() -> None:
+def test_nothing_of_prometheus_is_imported_while_metrics_are_off(tmp_path: Path) -> None:
     program = """
 import sys, trio
 import clonk_core.plugin
@@ -119,10 +126,7 @@ async def main():
 trio.run(main)
 assert "prometheus_client" not in sys.modules
 """
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "-c", program, f"{folder}/data"], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "data")], check=True, timeout=60)
 
 
 async def test_two_hosts_in_one_process_count_apart(tmp_path: Path) -> None:
@@ -132,8 +136,7 @@ async def test_two_hosts_in_one_process_count_apart(tmp_path: Path) -> None:
     ):
         async with one.client.stream("counting.up", to=3) as events:
             assert len([event async for event in events]) == 4  # with `done`
-        await one.app.realm.stop_runs()
-        assert value(one.app.metrics, "clonk_runs_ended_total", outcome="complete") == 1
+        await until(lambda: value(one.app.metrics, "clonk_runs_ended_total", outcome="complete") == 1)
         assert value(two.app.metrics, "clonk_runs_ended_total", outcome="complete") == 0
 
 
@@ -142,8 +145,7 @@ async def test_runs_their_events_and_the_databases_are_counted(tmp_path: Path) -
         metrics = host.app.metrics
         async with host.client.stream("counting.up", to=3) as events:
             assert len([event async for event in events]) == 4  # with `done`
-        await host.app.realm.stop_runs()
-        assert value(metrics, "clonk_runs_running") == 0
+        await until(lambda: value(metrics, "clonk_runs_running") == 0)
         assert value(metrics, "clonk_events_written_total") == 4
         grouped = value(metrics, "clonk_database_duration_seconds_count", database="clonk", kind="grouped")
         assert grouped is not None
@@ -162,9 +164,7 @@ async def test_connections_and_bytes_are_counted_by_transport(tmp_path: Path, tr
             after = bytes_of(host.app, transport)
             assert all(more > less for more, less in zip(after, before, strict=True))
             assert value(host.app.metrics, "clonk_open_connections", transport=transport) == 1
-        with trio.fail_after(10):
-            while value(host.app.metrics, "clonk_open_connections", transport=transport) != 0:
-                await trio.sleep(0.01)
+        await until(lambda: value(host.app.metrics, "clonk_open_connections", transport=transport) == 0)
 
 
 def bytes_of(app: App, transport: str) -> Sequence[float]:
@@ -179,9 +179,7 @@ async def test_a_blocked_event_loop_is_seen(metrics: PrometheusMetrics, nursery:
     nursery.start_soon(watch_loop, metrics)
     await trio.testing.wait_all_tasks_blocked()
     time.sleep(2 * EVERY_S)  # as a plugin would that computes
-    with trio.fail_after(10):
-        while not value(metrics, "clonk_event_loop_lag_seconds_count"):
-            await trio.sleep(0.01)
+    await until(lambda: bool(value(metrics, "clonk_event_loop_lag_seconds_count")))
     assert value(metrics, "clonk_event_loop_lag_seconds_sum") == pytest.approx(EVERY_S, abs=0.2)
     nursery.cancel_scope.cancel()
 
