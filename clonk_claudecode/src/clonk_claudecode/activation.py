@@ -36,6 +36,7 @@ from clonk_claudecode.messages import (
     StoredSession,
     SystemPrompt,
 )
+from clonk_claudecode.metrics import CountedSessions
 from clonk_claudecode.permissions import deny_all
 from clonk_claudecode.recovery import close_cut_turns
 from clonk_claudecode.settings import ClaudeCodeSettings, Model, PermissionMode
@@ -81,16 +82,18 @@ class ClaudeCode(Activation):
         self._working_dirs = WorkingDirs(
             configured=self._settings.session.working_dir, own=host.workspaces_dir, roots=host.workspace_roots
         )
+        self._metrics = CountedSessions(host.metrics)
         self._engine: Engine | None = None
 
     async def open(self) -> None:
         """Close the turns that a crash has cut off."""
+        self._metrics.sessions_changed(await self._database.read(store.count_sessions))
         await close_cut_turns(self._host, self._database)
 
     async def serve(self, started: Callable[[], None]) -> None:
         """Run the engine: it owns the sessions' processes."""
         settings = engine_settings(self._settings, self._host.data_dir)
-        async with open_engine(settings, decide=deny_all, log=self._host.log) as engine:
+        async with open_engine(settings, decide=deny_all, log=self._host.log, metrics=self._metrics) as engine:
             self._engine = engine
             started()
             try:
@@ -145,6 +148,7 @@ class ClaudeCode(Activation):
         if not await self._database.run(store.insert_session, session):
             await trio.to_thread.run_sync(self._working_dirs.drop_empty, session_id)
             raise _name_taken(name)
+        self._metrics.sessions_changed(1)
         return CreatedSession(
             name=session.name,
             id=session.id,
@@ -267,7 +271,10 @@ class ClaudeCode(Activation):
         # Out of the store first: from then on no new turn finds it.
         if not await self._database.run(store.delete_session, session.id):
             raise SessionNotFound(name)
-        await forget(self._host, self._engine, session)
+        try:
+            await forget(self._host, self._engine, session)
+        finally:
+            self._metrics.sessions_changed(-1)
         await trio.to_thread.run_sync(self._working_dirs.drop_empty, session.id)
         return True
 

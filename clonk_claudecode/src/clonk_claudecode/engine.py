@@ -10,6 +10,7 @@ from clonk_claudecode.binary import Binary, BinaryFinder
 from clonk_claudecode.errors import EngineStopped, ProcessBroken, ProcessDied, SessionBusy
 from clonk_claudecode.launch import contradicts, has_transcript
 from clonk_claudecode.live_session import LiveSession
+from clonk_claudecode.metrics import UNCOUNTED, SessionMetrics
 from clonk_claudecode.outcome import TurnResult, stopped
 from clonk_claudecode.permissions import Decide, deny_all
 from clonk_claudecode.reaper import Reaper
@@ -34,16 +35,25 @@ class Engine:
         reaper: Is told of every process.
         decide: Answers the binary's questions about tools.
         log: For what nobody waits for.
+        metrics: Count processes and turns.
     """
 
     def __init__(
-        self, settings: EngineSettings, *, nursery: trio.Nursery, reaper: Reaper, decide: Decide, log: Log
+        self,
+        settings: EngineSettings,
+        *,
+        nursery: trio.Nursery,
+        reaper: Reaper,
+        decide: Decide,
+        log: Log,
+        metrics: SessionMetrics = UNCOUNTED,
     ) -> None:
         self._settings = settings
         self._nursery = nursery
         self._reaper = reaper
         self._decide = decide
         self._log = log
+        self._metrics = metrics
         self._finder = BinaryFinder(settings.binary_path)
         self._slots = Slots(settings.max_concurrent, settings.capacity_wait_s)
 
@@ -123,6 +133,8 @@ class Engine:
         finally:
             slot.turn = None
             self._slots.tidy(spec.session_id)
+            if turn.is_finished:
+                self._metrics.turn_ended(turn.result.outcome)
 
     async def interrupt(self, session_id: str, reason: StopReason = "cancelled") -> bool:
         """Stop a session's turn and wait until it has ended. Return whether there was one."""
@@ -252,16 +264,24 @@ class Engine:
     # ── Owning ────────────────────────────────────────────────────────────────
 
     async def _own(self, slot: Slot, live: LiveSession, binary: Binary, resume: bool) -> None:
+        self._metrics.process_began()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._park_when_idle, slot, live)
+                nursery.start_soon(self._count_start, live)
                 await live.run(binary, resume=resume)
                 nursery.cancel_scope.cancel()
         finally:
+            self._metrics.process_ended()
             slot.live = None if slot.live is live else slot.live
             self._slots.tidy(live.spec.session_id)
         if isinstance(live.failure, ProcessDied | ProcessBroken):
             self._log.warning("a session's process ended", session=live.spec.session_id, reason=str(live.failure))
+
+    async def _count_start(self, live: LiveSession) -> None:
+        with trio.CancelScope(shield=True):  # one that fails at once is counted too; `run` always sets it
+            await live.ready.wait()
+        self._metrics.process_started(ready=live.failure is None)
 
     async def _park_when_idle(self, slot: Slot, live: LiveSession) -> None:
         timeout_s = self._settings.session_timeout_s
@@ -273,13 +293,16 @@ class Engine:
 
 
 @asynccontextmanager
-async def open_engine(settings: EngineSettings, *, decide: Decide = deny_all, log: Log) -> AsyncIterator[Engine]:
+async def open_engine(
+    settings: EngineSettings, *, decide: Decide = deny_all, log: Log, metrics: SessionMetrics = UNCOUNTED
+) -> AsyncIterator[Engine]:
     """Run an engine. Leaving it interrupts every turn and closes every process, within about 20 s.
 
     Args:
         settings: Limits and places.
         decide: Answers the binary's questions about tools.
         log: For what nobody waits for.
+        metrics: Count processes and turns.
 
     Raises:
         OSError: The folder of records cannot be written, or no process can be started.
@@ -289,7 +312,7 @@ async def open_engine(settings: EngineSettings, *, decide: Decide = deny_all, lo
         try:
             reaper = Reaper(settings.run_dir, log)
             await nursery.start(reaper.run)
-            engine = Engine(settings, nursery=nursery, reaper=reaper, decide=decide, log=log)
+            engine = Engine(settings, nursery=nursery, reaper=reaper, decide=decide, log=log, metrics=metrics)
             try:
                 yield engine
             finally:

@@ -25,6 +25,7 @@ SESSIONS: Final = f"select {_SESSION} from sessions order by id desc limit :limi
 SESSIONS_AFTER: Final = f"""
     select {_SESSION} from sessions where id < (select id from sessions where name = :after or id = :after)
     order by id desc limit :limit"""
+COUNT_SESSIONS: Final = "select count(*) from sessions"
 SESSION_EXISTS: Final = "select 1 from sessions where name = :after or id = :after"
 DELETE_SESSION: Final = "delete from sessions where id = :id"
 NEXT_MESSAGE: Final = """
@@ -77,6 +78,12 @@ def list_sessions(transaction: Transaction, limit: int, after: str | None) -> li
     else:
         rows = transaction.all(SESSIONS_AFTER, {"limit": limit, "after": after})
     return [_session(row) for row in rows]
+
+
+def count_sessions(transaction: Transaction) -> int:
+    """Return how many sessions there are."""
+    row = transaction.one(COUNT_SESSIONS)
+    return 0 if row is None else int(row[0])
 
 
 def delete_session(transaction: Transaction, session_id: str) -> bool:

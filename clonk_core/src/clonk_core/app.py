@@ -1,7 +1,7 @@
 """The composition root: from a configuration to a running host. The only module that knows every room."""
 
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -24,6 +24,7 @@ from clonk_core.host.discovery import Plugins, load_plugins
 from clonk_core.host.realm import Realm, open_realm
 from clonk_core.interfaces import Dispatch, Hub, Log
 from clonk_core.messages import LOCAL_CALLER, KeyRequest
+from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.observe.logs import Logs
 from clonk_core.storage.data_dir import hold_data_dir
 from clonk_core.transports.listening import Address
@@ -66,12 +67,14 @@ class App:
         realm: The one tenant's world.
         logs: Makes loggers.
         settings: The core's part of the configuration.
+        metrics: What is counted; `NO_METRICS` when they are off.
     """
 
     gateway: Gateway
     realm: Realm
     logs: Logs
     settings: Settings
+    metrics: Metrics = NO_METRICS
 
     @property
     def dispatch(self) -> Dispatch:
@@ -91,10 +94,12 @@ class Addresses:
     Attributes:
         http: HTTP and SSE.
         websocket: WebSocket.
+        metrics: Metrics; None when they are off.
     """
 
     http: Address
     websocket: Address
+    metrics: Address | None = None
 
 
 def draw(
@@ -153,6 +158,7 @@ async def open_app(blueprint: Blueprint, *, logs: Logs | None = None, listening:
     blueprint.loaded.require_startable(listening=listening)
     if logs is None:
         logs = Logs(level=settings.logging.level, format=settings.logging.format)
+    metrics = _make_metrics(settings)
     log = logs.get("clonk")
     for status in blueprint.plugins.statuses:
         if status.state == "failed":
@@ -167,11 +173,12 @@ async def open_app(blueprint: Blueprint, *, logs: Logs | None = None, listening:
             data_dir=data_dir,
             roots=settings.workspaces.roots or DEFAULT_ROOTS,
             started_at=datetime.now(UTC),
+            metrics=metrics,
         ) as realm:
             parts = Parts(
                 database=realm.core_database,
                 audit=None,
-                counters=None,
+                counters=metrics,
                 tokens=None,
                 show_params=lambda _method, _params: None,
                 clock=time.time,
@@ -187,7 +194,7 @@ async def open_app(blueprint: Blueprint, *, logs: Logs | None = None, listening:
                 ) as gateway,
             ):
                 realm.hub.bind(gateway)
-                yield App(gateway=gateway, realm=realm, logs=logs, settings=settings)
+                yield App(gateway=gateway, realm=realm, logs=logs, settings=settings, metrics=metrics)
 
 
 @asynccontextmanager
@@ -230,6 +237,15 @@ async def make_first_key(app: App) -> str | None:
     return secret
 
 
+def _make_metrics(settings: Settings) -> Metrics:
+    """Return what counts, or what does nothing; only the first costs the import of Prometheus's library."""
+    if not settings.metrics.enabled:
+        return NO_METRICS
+    from clonk_core.observe.metrics import PrometheusMetrics
+
+    return PrometheusMetrics(version=metadata.version("clonk-core"))
+
+
 async def serve_app(
     app: App,
     *,
@@ -237,7 +253,7 @@ async def serve_app(
     certificate: TlsCertificate | None = None,
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Open both ports and serve until `shutdown` is set.
+    """Open the ports and serve until `shutdown` is set.
 
     Then nobody is let in any more, the runs are stopped, so that those who follow them see the end, and the
     connections close when their last answer is out, within `server.shutdown_grace_s`.
@@ -259,13 +275,31 @@ async def serve_app(
     pages = make_pages(app.dispatch, app.hub.check, version=app.hub.version, for_strangers=app.settings.auth.enabled)
     log = app.logs.get("transports")
     certificate = certificate or TlsCertificate.of(server.tls, log=log)
-    common: dict[str, Any] = {"log": log, "shutdown": shutdown, "certificate": certificate}
+    common: dict[str, Any] = {"log": log, "shutdown": shutdown, "certificate": certificate, "metrics": app.metrics}
     common["for_all"] = app.settings.auth.enabled
     async with trio.open_nursery() as nursery:
         http = await nursery.start(partial(serve_http, app.dispatch, server, pages=pages, **common))
         websocket = await nursery.start(partial(serve_websocket, app.dispatch, server, **common))
+        metrics = await _start_metrics_port(app, nursery.start, log, shutdown)
         log.info("listening", http=http.url("http", "/mcp"), websocket=websocket.url("ws", "/ws"))
-        task_status.started(Addresses(http=http, websocket=websocket))
+        task_status.started(Addresses(http=http, websocket=websocket, metrics=metrics))
         await shutdown.wait()
         app.gateway.close()
         await app.realm.stop_runs()
+
+
+async def _start_metrics_port(
+    app: App, start: Callable[..., Awaitable[Any]], log: Log, shutdown: trio.Event
+) -> Address | None:
+    """Start the port of the metrics with a nursery's `start`, and return its address; None when they are off."""
+    if app.metrics is NO_METRICS:
+        return None
+    from clonk_core.observe.metrics import PrometheusMetrics
+    from clonk_core.transports.metrics_port import PATH, serve_metrics
+
+    assert isinstance(app.metrics, PrometheusMetrics)  # noqa: S101 - for the type checker: there is no third kind
+    settings = app.settings
+    serve = partial(serve_metrics, app.metrics, settings.metrics, settings.server, log=log, shutdown=shutdown)
+    address: Address = await start(serve)
+    log.info("metrics", url=address.url("http", PATH))
+    return address

@@ -153,6 +153,7 @@ class Connection:
         caller: Who it turned out to be, once the gateway knows; kept for the connection's life.
         quota: What was left of the caller's rate limit after the last call; None without one.
         grant: What the gateway remembers of the caller; None until it is known. The gateway's own.
+        trace_id: The trace that the request belongs to (W3C Trace Context), for the log; None where none was told.
     """
 
     transport: Literal["http", "websocket", "stdio", "inside"]
@@ -162,6 +163,7 @@ class Connection:
     bearer: str | None = attrs.field(default=None, repr=False)
     caller: Caller | None = None
     quota: Quota | None = None
+    trace_id: str | None = None
     grant: object = attrs.field(default=None, repr=False)
     _runs: list[Run] = attrs.field(factory=list, init=False, repr=False)
 
@@ -375,6 +377,52 @@ class Hub(Protocol):
         """State of each database and activation: `ok`, or what is wrong."""
 
 
+class Counter(Protocol):
+    """A number that only goes up."""
+
+    def inc(self, amount: float = 1, **labels: str) -> None:
+        """Add to it; every label must be given."""
+
+
+class Gauge(Protocol):
+    """A number that goes up and down."""
+
+    def add(self, amount: float, **labels: str) -> None:
+        """Add to it, or take off with a negative amount; every label must be given."""
+
+    def set(self, value: float, **labels: str) -> None:
+        """Set it. All tenants share it: where each has its part, use `add`."""
+
+
+class Histogram(Protocol):
+    """How often values were how large."""
+
+    def observe(self, value: float, **labels: str) -> None:
+        """Count a value; every label must be given."""
+
+
+class PluginMetrics(Protocol):
+    """Makes a package's metrics. Names get the prefix `clonk_<package>_`; asked for twice it is the same one.
+
+    Names end in their unit (`turn_duration_seconds`). A label must have few values: no caller, session or text. Of one
+    metric at most 2000 combinations are kept apart.
+
+    Raises:
+        PluginError: A name is against the rules, or declared in another way already; a label is missing.
+    """
+
+    def counter(self, name: str, help: str, labels: Sequence[str] = ()) -> Counter:
+        """Return a counter; it is shown with `_total` behind its name."""
+
+    def gauge(self, name: str, help: str, labels: Sequence[str] = ()) -> Gauge:
+        """Return a gauge."""
+
+    def histogram(
+        self, name: str, help: str, labels: Sequence[str] = (), *, buckets: Sequence[float] = ()
+    ) -> Histogram:
+        """Return a histogram; without `buckets` its upper bounds suit seconds, 0.5 ms to 30 s."""
+
+
 class Host(Protocol):
     """What the host gives to one package in one tenant's realm."""
 
@@ -405,6 +453,10 @@ class Host(Protocol):
     @property
     def log(self) -> Log:
         """Logger bound to the package's name."""
+
+    @property
+    def metrics(self) -> PluginMetrics:
+        """Makes metrics of the package's own; while metrics are off they can be used all the same, and do nothing."""
 
     @property
     def hub(self) -> Hub:

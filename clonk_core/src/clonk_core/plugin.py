@@ -26,7 +26,20 @@ from clonk_core.errors import (
 )
 from clonk_core.hookspecs import hookimpl
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Database, Following, Host, Log, PluginStatus, Run, RunSummary, Transaction
+from clonk_core.interfaces import (
+    Counter,
+    Database,
+    Following,
+    Gauge,
+    Histogram,
+    Host,
+    Log,
+    PluginMetrics,
+    PluginStatus,
+    Run,
+    RunSummary,
+    Transaction,
+)
 from clonk_core.messages import Call, Caller, Done, ErrorObject, JsonValue, Outcome, StopReason
 
 if TYPE_CHECKING:
@@ -44,14 +57,17 @@ __all__ = [
     "Command",
     "Conflict",
     "ConstraintViolation",
+    "Counter",
     "Database",
     "DeadlineExceeded",
     "Done",
     "ErrorObject",
     "Following",
     "Forbidden",
+    "Gauge",
     "Ge",
     "Gt",
+    "Histogram",
     "Host",
     "InvalidParams",
     "JsonValue",
@@ -64,6 +80,7 @@ __all__ = [
     "NotFound",
     "Outcome",
     "Pattern",
+    "PluginMetrics",
     "PluginStatus",
     "RateLimited",
     "Run",

@@ -59,7 +59,7 @@ async def serve(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTIN
 
 def banner(blueprint: "Blueprint", addresses: "Addresses") -> str:
     """Return what a person sees when the server is ready: where it is, and a first call to paste."""
-    http, websocket = addresses.http, addresses.websocket
+    http, websocket, metrics = addresses.http, addresses.websocket, addresses.metrics
     names = ", ".join(plugin.name for plugin in blueprint.plugins.loaded)
     return "\n".join(
         [
@@ -68,6 +68,7 @@ def banner(blueprint: "Blueprint", addresses: "Addresses") -> str:
             "",
             f"  HTTP/SSE    {http.url('http', '/mcp')}",
             f"  WebSocket   {websocket.url('ws', '/ws')}",
+            *([f"  Metrics     {metrics.url('http', '/metrics')}"] if metrics else []),
             f"  Data        {blueprint.settings.storage.data_dir}",
             f"  Plugins     {names}",
             "",

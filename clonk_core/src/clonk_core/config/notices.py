@@ -85,7 +85,6 @@ def _not_yet(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Noti
     asked = [
         ("auth.api_keys", auth.api_keys and not auth.enabled, f"keys are not looked at: {unused}"),
         ("auth.jwt", auth.jwt and not auth.enabled, f"tokens are not looked at: {unused}"),
-        ("metrics.enabled", settings.metrics.enabled, "metrics come in a later version; nothing listens on their port"),
         (
             "workspaces.mappings",
             workspaces.mappings,

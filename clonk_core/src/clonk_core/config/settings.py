@@ -322,8 +322,9 @@ class MetricsSettings:
 
     Attributes:
         enabled: Whether they are served.
-        host: Address that the port binds. Whoever reaches it can read the metrics, which name methods and tenants, but
-            no caller, session or text.
+        host: Address that the port binds. Whoever reaches it can read the metrics, which name methods, but no caller,
+            session or text. A request's `Host` must bear this name, one of the loopback's, or one of
+            `server.allowed_hosts`.
         port: Where. 0 takes any free port.
     """
 

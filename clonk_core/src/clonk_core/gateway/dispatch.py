@@ -107,7 +107,7 @@ class Gateway:
     async def __call__(self, request: Request, connection: Connection) -> Reply | Following:
         """Answer one request; see `interfaces.Dispatch`."""
         call_id = f"{self._life}-{next(self._numbers)}"
-        with request_context(call_id):
+        with request_context(call_id, connection.trace_id):
             notes = CallNotes()
             began = self._clock()
             try:

@@ -8,8 +8,10 @@ from typing import Any, Protocol
 import orjson
 
 from clonk_core.errors import CallError, PluginError
+from clonk_core.host.plugin_metrics import PackageMetrics
 from clonk_core.interfaces import Database, Following, Hub, Log
 from clonk_core.messages import Caller, ErrorObject, JsonValue, Reply
+from clonk_core.metrics import Metrics
 from clonk_core.wire.error_codes import error_object
 
 
@@ -20,6 +22,7 @@ class RealmView(Protocol):
     data_dir: Path
     workspaces_dir: Path
     workspace_roots: Sequence[Path]
+    metrics: Metrics
 
     @property
     def hub(self) -> Hub: ...
@@ -45,6 +48,7 @@ class PluginHost:
         self._realm = realm
         self.settings = settings
         self.log = log
+        self.metrics = PackageMetrics(name, realm.metrics)
 
     @property
     def data_dir(self) -> Path:

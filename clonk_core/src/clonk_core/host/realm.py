@@ -29,6 +29,7 @@ from clonk_core.host.view import RealmHub
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Database, Following
 from clonk_core.messages import Call, Caller, ErrorObject, JsonValue, Method, Reply, reach_of
+from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.observe.logs import Logs
 from clonk_core.plugin import Activation
 from clonk_core.runs.book import open_runs
@@ -56,10 +57,12 @@ class Realm:
         data_dir: Path,
         roots: Sequence[Path],
         started_at: datetime,
+        metrics: Metrics,
     ) -> None:
         self.tenant = tenant
         self.settings = settings
         self.data_dir = data_dir
+        self.metrics = metrics
         self.workspaces_dir = data_dir / "workspaces"
         self.workspace_roots: Sequence[Path] = tuple(
             dict.fromkeys(path.resolve() for path in (self.workspaces_dir, *roots))
@@ -74,7 +77,7 @@ class Realm:
         self.invoker: Invoker
         self._sections = sections
         self._logs = logs
-        self._loader = Loader(plugins, self.registry, self.bus, self.log, data_dir)
+        self._loader = Loader(plugins, self.registry, self.bus, self.log, data_dir, metrics)
 
     @property
     def databases(self) -> Mapping[str, Database]:
@@ -181,7 +184,7 @@ class Realm:
     async def open(self, stack: AsyncExitStack) -> None:
         """Build the activations, open the databases and get everything ready for the first call."""
         make_folder(self.workspaces_dir, mode=0o777)
-        self.core_database: Database = await stack.enter_async_context(open_core_database(self.data_dir))
+        self.core_database: Database = await stack.enter_async_context(open_core_database(self.data_dir, self.metrics))
         streams = self.settings.streams
         limits = RunLimits(retention_s=streams.retention_s, stop_grace_s=streams.stop_grace_s)
         self.runs = await stack.enter_async_context(
@@ -192,12 +195,14 @@ class Realm:
                 incident=self.incident,
                 limits=limits,
                 clock=lambda: datetime.now(UTC),
+                metrics=self.metrics,
             )
         )
         self.invoker = Invoker(self.converter, self.runs, self.current)
         for plugin in self.plugins.loaded:
             section, log = self._sections.get(plugin.name), self._logs.get(plugin.name)
             await self._loader.load(plugin, PluginHost(plugin.name, realm=self, settings=section, log=log), stack)
+        self.metrics.know_methods(method.name for method in self.registry)
 
     # Services.
 
@@ -250,6 +255,7 @@ async def open_realm(
     data_dir: Path,
     roots: Iterable[Path],
     started_at: datetime,
+    metrics: Metrics = NO_METRICS,
 ) -> AsyncIterator[Realm]:
     """Open one tenant's world and close it in order: runs, services, activations, databases."""
     realm = Realm(
@@ -261,6 +267,7 @@ async def open_realm(
         data_dir=data_dir,
         roots=tuple(roots),
         started_at=started_at,
+        metrics=metrics,
     )
     async with AsyncExitStack() as stack:
         await realm.open(stack)

@@ -11,6 +11,7 @@ from clonk_core.errors import CallError, ClonkError, Internal, NotFound, Storage
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Database, Run, RunSummary
 from clonk_core.messages import Caller, ErrorObject, StopReason
+from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.runs.endings import Encode, Endings
 from clonk_core.runs.journal import Journal, RunRecord
 from clonk_core.runs.limits import RunLimits
@@ -53,8 +54,10 @@ class RunBook:
         endings: Endings,
         limits: RunLimits,
         clock: Callable[[], datetime],
+        metrics: Metrics = NO_METRICS,
     ) -> None:
         self._journal = journal
+        self._metrics = metrics
         self._nursery = nursery
         self._encode = encode
         self._endings = endings
@@ -123,6 +126,7 @@ class RunBook:
         else:
             run = ReaderBoundRun(start)
         self._running[run.id] = run
+        self._metrics.run_started()
         deadline = None if deadline_s is None else now + timedelta(seconds=deadline_s)
         self._nursery.start_soon(self._live, run, make_events, deadline, name=f"run {run.id} {method}")
         return run
@@ -136,6 +140,7 @@ class RunBook:
         finally:
             run.give_up()
             del self._running[run.id]
+            self._metrics.run_ended(run.outcome)
 
     async def find(self, caller: Caller, subscription: str, *, allows: MaySee = _nobody_else) -> Run:
         """Return a run, running or kept, that this caller started or may see.
@@ -271,6 +276,7 @@ async def open_runs(
     incident: Callable[[Exception], Internal],
     limits: RunLimits | None = None,
     clock: Callable[[], datetime] = utc_now,
+    metrics: Metrics = NO_METRICS,
 ) -> AsyncIterator[RunBook]:
     """Open the book of runs of one host, end what a crash has cut off, and end all runs in order when it is left.
 
@@ -281,6 +287,7 @@ async def open_runs(
         incident: Logs an unexpected exception and returns what the caller may know of it.
         limits: The bounds.
         clock: Gives the time of day, with its zone.
+        metrics: Count runs and their events.
 
     Raises:
         StorageError: The database does not do what it must.
@@ -288,12 +295,13 @@ async def open_runs(
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         book = RunBook(
-            Journal(database),
+            Journal(database, metrics),
             nursery,
             encode=encode,
             endings=Endings(error_object=error_object, incident=incident),
             limits=limits or RunLimits(),
             clock=clock,
+            metrics=metrics,
         )
         try:
             await book.find_cut_off()

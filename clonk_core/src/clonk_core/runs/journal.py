@@ -10,6 +10,7 @@ import attrs
 
 from clonk_core.interfaces import Database, Transaction
 from clonk_core.messages import Caller, Event
+from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.runs.chunks import Chunk, unpack
 from clonk_core.runs.endings import Ending
 from clonk_core.runs.limits import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
@@ -97,8 +98,9 @@ class Journal:
     Every method raises `StorageFull` and `StorageError` as the database does.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, metrics: Metrics = NO_METRICS) -> None:
         self._database = database
+        self._metrics = metrics
 
     async def begin(self, run_id: str, method: str, caller: Caller, started_at: str, target: str | None = None) -> None:
         """Store a run that begins."""
@@ -128,7 +130,9 @@ class Journal:
         Returns:
             The payload bytes left, None when nothing was to be dropped.
         """
-        return await self._database.write_grouped(_append, run_id, chunks, ending, ended_at, keep_bytes)
+        left = await self._database.write_grouped(_append, run_id, chunks, ending, ended_at, keep_bytes)
+        self._metrics.events_written(sum(len(chunk.events) for chunk in chunks))
+        return left
 
     async def page(self, run_id: str, after: int) -> list[Event]:
         """Return one batch of the events after number `after`; the first comes later when events were dropped."""

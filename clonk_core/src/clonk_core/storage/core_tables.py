@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
 
+from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.storage.sqlite import SqliteDatabase, open_sqlite
 
 CORE_DATABASE: Final = "clonk"
@@ -17,6 +18,7 @@ CORE_MIGRATIONS: Final = "clonk_core.storage.migrations"
 """Where its numbered SQL files are."""
 
 
-def open_core_database(data_dir: Path) -> AbstractAsyncContextManager[SqliteDatabase]:
+def open_core_database(data_dir: Path, metrics: Metrics = NO_METRICS) -> AbstractAsyncContextManager[SqliteDatabase]:
     """Open `clonk.db` in the data directory, migrated; raises as `open_sqlite` does."""
-    return open_sqlite(data_dir / f"{CORE_DATABASE}.db", CORE_DATABASE, migrations=[CORE_MIGRATIONS])
+    path = data_dir / f"{CORE_DATABASE}.db"
+    return open_sqlite(path, CORE_DATABASE, migrations=[CORE_MIGRATIONS], metrics=metrics)

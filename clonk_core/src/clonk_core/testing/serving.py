@@ -73,6 +73,7 @@ async def _over_pipes(host: TestHost) -> AsyncIterator["Client"]:
         trio.open_nursery() as nursery,
     ):
         log = host.app.logs.get("stdio")
-        nursery.start_soon(partial(serve_stdio, host.dispatch, host.app.settings.server, source, sink, log=log))
+        serve = partial(serve_stdio, host.dispatch, host.app.settings.server, log=log, metrics=host.app.metrics)
+        nursery.start_soon(serve, source, sink)
         async with PipeClient(answers, requests) as client:
             yield client

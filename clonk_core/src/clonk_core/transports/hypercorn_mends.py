@@ -39,6 +39,7 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr, wrap_app
 
 from clonk_core.interfaces import Log
+from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.transports.tls import Stream, TlsCertificate, send_end, transport_of
 
 ASGIApp = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
@@ -78,6 +79,7 @@ async def serve_asgi(
     limits: Limits,
     log: Log,
     certificate: TlsCertificate | None = None,
+    metrics: Metrics = NO_METRICS,
 ) -> None:
     """Serve `app` on the listeners until `shutdown` is set; then let open requests end for `grace_s` and cut the rest.
 
@@ -98,12 +100,16 @@ async def serve_asgi(
             await serve(secured)
 
     async def serve(stream: Stream) -> None:
-        server = MendedServer(wrap_app(app, 0, "asgi"), config, context, ConnectionState({}), stream, limits, log)
+        server = MendedServer(
+            wrap_app(app, 0, "asgi"), config, context, ConnectionState({}), stream, limits, log, metrics
+        )
         open_connections.add(server)
+        metrics.connection_opened("http")
         try:
             await server.run()
         finally:
             open_connections.discard(server)
+            metrics.connection_closed("http")
 
     async def cut_when_over(connections: trio.Nursery) -> None:
         try:
@@ -242,9 +248,11 @@ class MendedServer(TCPServer):
         stream: Stream,
         limits: Limits,
         log: Log,
+        metrics: Metrics,
     ) -> None:
         super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]
         self._log = log
+        self._metrics = metrics
         self._stream = stream
         self._transport = transport_of(stream)
         self._limits = limits
@@ -331,13 +339,15 @@ class MendedServer(TCPServer):
     async def _send_bounded(self, data: memoryview) -> None:
         try:
             for start in range(0, len(data), _SEND_CHUNK_BYTES):
+                chunk = data[start : start + _SEND_CHUNK_BYTES]
                 deadline = trio.current_time() + self._limits.send_timeout_s
                 with trio.CancelScope(shield=True, deadline=deadline) as self._sending:
-                    await self._stream.send_all(data[start : start + _SEND_CHUNK_BYTES])
+                    await self._stream.send_all(chunk)
                 if self._sending.cancelled_caught:
                     reason = f"took nothing for {self._limits.send_timeout_s:g} s"
                     self._log.warning("http reader dropped", reason=reason)
                     raise trio.BrokenResourceError
+                self._metrics.bytes_sent("http", len(chunk))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             await trio.aclose_forcefully(self._stream)  # wakes the reading task too
             await self.protocol.handle(Closed())
@@ -365,6 +375,7 @@ class MendedServer(TCPServer):
                     data = await self._receive_some()
                 except (trio.ClosedResourceError, trio.BrokenResourceError):
                     break
+                self._metrics.bytes_received("http", len(data))
                 if self._over:
                     thrown_away += len(data)
                 else:

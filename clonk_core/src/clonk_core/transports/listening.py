@@ -36,23 +36,26 @@ class Address:
 
 
 async def open_listeners(
-    host: str, port: int, *, setting: str, for_all: bool = False
+    host: str, port: int, *, setting: str, loopback_only: bool = True
 ) -> tuple[list[trio.SocketListener], Address]:
     """Listen on every address of `host`, all on one port.
 
     Args:
         host: Name or IP address.
         port: 0 takes a free one.
-        setting: Name of the port's setting, for the errors.
-        for_all: Whether others may reach it; without it only the loopback is served.
+        setting: Name of the port's setting, for the errors; its section's `host` is the one of the address.
+        loopback_only: Whether an address that others can reach is refused.
 
     Returns:
         The listeners, and the first one's address.
 
     Raises:
-        ConfigError: Not the loopback, no such host, port in use or not permitted.
+        ConfigError: Not the loopback where it must be, no such host, port in use or not permitted.
     """
-    addresses = await _resolve(host, for_all=for_all)
+    host_setting = f"{setting.rpartition('.')[0]}.host"
+    addresses = await _resolve(host, host_setting)
+    if loopback_only:
+        _require_loopback(host, addresses, host_setting)
     listeners: list[trio.SocketListener] = []
     try:
         for address in addresses:
@@ -66,24 +69,26 @@ async def open_listeners(
             listener.socket.close()
         raise
     if not listeners:
-        raise ConfigError(f"server.host: {host!r} has no address that this machine can listen on")
+        raise ConfigError(f"{host_setting}: {host!r} has no address that this machine can listen on")
     name = listeners[0].socket.getsockname()
     return listeners, Address(host=name[0], port=name[1])
 
 
-async def _resolve(host: str, *, for_all: bool) -> Sequence[str]:
+async def _resolve(host: str, setting: str) -> Sequence[str]:
     try:
         found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise ConfigError(f"server.host: {host!r} cannot be resolved: {error.strerror or error}") from error
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        raise ConfigError(f"{setting}: {host!r} cannot be resolved: {error.strerror or error}") from error
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _require_loopback(host: str, addresses: Sequence[str], setting: str) -> None:
     for address in addresses:
-        if not for_all and not ip_address(address.partition("%")[0]).is_loopback:
+        if not ip_address(address.partition("%")[0]).is_loopback:
             raise ConfigError(
-                f"server.host: {host!r} is {address}, which others can reach; while callers need not prove who they "
+                f"{setting}: {host!r} is {address}, which others can reach; while callers need not prove who they "
                 "are, only the loopback is served: 127.0.0.1, ::1 or localhost"
             )
-    return addresses
 
 
 async def _bind(address: str, port: int, setting: str) -> trio.SocketListener | None:

@@ -5,6 +5,7 @@ import trio
 
 from clonk_core.config.settings import ServerSettings
 from clonk_core.interfaces import Dispatch, Log
+from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.transports import websocket
 from clonk_core.transports.guard import Guard
 from clonk_core.transports.http import HttpApp
@@ -22,6 +23,7 @@ async def serve_http(
     shutdown: trio.Event,
     for_all: bool = False,
     certificate: TlsCertificate | None = None,
+    metrics: Metrics = NO_METRICS,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `/mcp`, and `pages` on every other path, until `shutdown` is set and the last answer is out.
@@ -34,7 +36,7 @@ async def serve_http(
         ConfigError: The port cannot be opened.
     """
     listeners, address = await open_listeners(
-        settings.host, settings.http_port, setting="server.http_port", for_all=for_all
+        settings.host, settings.http_port, setting="server.http_port", loopback_only=not for_all
     )
     guard = Guard.build(settings.host, settings.allowed_hosts, settings.allowed_origins)
     app = HttpApp(dispatch, settings, guard=guard, pages=pages, log=log)
@@ -49,6 +51,7 @@ async def serve_http(
         limits=limits,
         log=log,
         certificate=certificate,
+        metrics=metrics,
     )
 
 
@@ -60,6 +63,7 @@ async def serve_websocket(
     shutdown: trio.Event,
     for_all: bool = False,
     certificate: TlsCertificate | None = None,
+    metrics: Metrics = NO_METRICS,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve WebSocket until `shutdown` is set and the last answer is out; see `serve_http`.
@@ -68,7 +72,9 @@ async def serve_websocket(
         ConfigError: The port cannot be opened.
     """
     listeners, address = await open_listeners(
-        settings.host, settings.websocket_port, setting="server.websocket_port", for_all=for_all
+        settings.host, settings.websocket_port, setting="server.websocket_port", loopback_only=not for_all
     )
     task_status.started(attrs.evolve(address, secure=certificate is not None))
-    await websocket.serve_on(listeners, dispatch, settings, log=log, shutdown=shutdown, certificate=certificate)
+    await websocket.serve_on(
+        listeners, dispatch, settings, log=log, shutdown=shutdown, certificate=certificate, metrics=metrics
+    )

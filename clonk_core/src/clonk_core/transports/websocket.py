@@ -13,6 +13,7 @@ from clonk_core.config.settings import ServerSettings
 from clonk_core.errors import CallError, NotFound
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection, Dispatch, Log
+from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.transports.addresses import Proxies
 from clonk_core.transports.doorway import Doorway, PeerGone
 from clonk_core.transports.duplex import Duplex
@@ -51,6 +52,7 @@ async def serve_on(
     log: Log,
     shutdown: trio.Event,
     certificate: TlsCertificate | None = None,
+    metrics: Metrics = NO_METRICS,
 ) -> None:
     """Serve WebSocket on the listeners, by TLS when there is a certificate, until `shutdown` is set.
 
@@ -65,6 +67,7 @@ async def serve_on(
         proxies=Proxies.build(settings.trusted_proxies),
         shutdown=shutdown,
         certificate=certificate,
+        metrics=metrics,
     )
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
@@ -84,9 +87,11 @@ class _Server:
     proxies: Proxies
     shutdown: trio.Event
     certificate: TlsCertificate | None
+    metrics: Metrics
 
     async def handle(self, stream: trio.SocketStream) -> None:
         """Serve one connection; nothing but `Cancelled` comes out, so that no connection harms another."""
+        self.metrics.connection_opened("websocket")
         try:
             secured: Stream | None = stream
             if self.certificate is not None:
@@ -99,6 +104,8 @@ class _Server:
             pass  # gone before it was greeted
         except* Exception:
             self.doorway.log.exception("websocket connection failed")
+        finally:
+            self.metrics.connection_closed("websocket")
 
 
 class Strangers:
@@ -153,6 +160,7 @@ class _Peer:
             stream,
             max_message_bytes=self._settings.max_message_bytes,
             send_timeout_s=self._settings.send_timeout_s,
+            metrics=server.metrics,
         )
 
     @property

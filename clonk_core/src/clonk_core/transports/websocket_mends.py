@@ -30,6 +30,7 @@ from wsproto.frame_protocol import Frame, FrameDecoder, MessageDecoder, Opcode
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from clonk_core.errors import CallError, InvalidRequest, TooLarge
+from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.transports.tls import Stream, transport_of
 
 _RECEIVE_BYTES: Final = 64 * 1024
@@ -66,13 +67,21 @@ class ServerConnection(WebSocketConnection):
         stream: The accepted socket; `EncryptedConnection` takes an encrypted one.
         max_message_bytes: Largest message.
         send_timeout_s: Longest time a piece of 64 KiB may wait for the reader.
+        metrics: Count the bytes.
 
     Attributes:
         last_received_s: When something came in, on trio's clock.
         stalled: Whether it ended because the reader took nothing for too long.
     """
 
-    def __init__(self, stream: Stream, *, max_message_bytes: int, send_timeout_s: float) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        max_message_bytes: int,
+        send_timeout_s: float,
+        metrics: Metrics = NO_METRICS,
+    ) -> None:
         super().__init__(
             stream,
             WSConnection(ConnectionType.SERVER),
@@ -81,6 +90,7 @@ class ServerConnection(WebSocketConnection):
             receive_buffer_size=_RECEIVE_BYTES,
         )
         self._raw = transport_of(stream).socket
+        self._metrics = metrics
         self._send_timeout_s = send_timeout_s
         self._decoder = _BytesDecoder()
         self._frames: FrameDecoder | None = None
@@ -137,6 +147,7 @@ class ServerConnection(WebSocketConnection):
             self._reader_running = False
             return None
         self.last_received_s = trio.current_time()
+        self._metrics.bytes_received("websocket", len(data))
         message = self._whole_text(data)
         if message is not None:
             return message
@@ -230,9 +241,11 @@ class ServerConnection(WebSocketConnection):
         if self._torn or self._wsproto.state is not ConnectionState.OPEN:
             return 0
         try:
-            return os.write(self._raw.fileno(), data)
+            taken = os.write(self._raw.fileno(), data)
         except OSError:
             return 0  # it is full, or broken, which the next write will tell
+        self._metrics.bytes_sent("websocket", taken)
+        return taken
 
     @property
     def sending(self) -> bool:
@@ -283,7 +296,9 @@ class ServerConnection(WebSocketConnection):
         try:
             for start in range(0, len(view), _SEND_CHUNK_BYTES):
                 self._piece_began_s = trio.current_time()
-                await self._stream.send_all(view[start : start + _SEND_CHUNK_BYTES])
+                chunk = view[start : start + _SEND_CHUNK_BYTES]
+                await self._stream.send_all(chunk)
+                self._metrics.bytes_sent("websocket", len(chunk))
             self._torn = False
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             await self._abort_web_socket()

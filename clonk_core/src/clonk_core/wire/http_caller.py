@@ -5,6 +5,7 @@ from typing import Any
 
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection
+from clonk_core.wire.trace_context import trace_id_of
 
 
 def http_connection(scope: Any, headers: Mapping[bytes, bytes]) -> Connection:
@@ -21,7 +22,13 @@ def http_connection(scope: Any, headers: Mapping[bytes, bytes]) -> Connection:
         id=new_id("conn"),
         address=address,
         bearer=bearer_token(headers.get(b"authorization")),
+        trace_id=_trace_id(scope) if b"traceparent" in headers else None,
     )
+
+
+def _trace_id(scope: Any) -> str | None:
+    """Return the trace's id; of a header that is sent twice, which the specification refuses, none."""
+    return trace_id_of(b",".join(value for name, value in scope["headers"] if name == b"traceparent"))
 
 
 def peer_name(address: str, port: int) -> str:
