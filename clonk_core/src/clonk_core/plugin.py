@@ -26,7 +26,17 @@ from clonk_core.errors import (
 )
 from clonk_core.hookspecs import hookimpl
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Database, Following, Host, Log, PluginStatus, Run, RunSummary, Transaction
+from clonk_core.interfaces import (
+    Database,
+    Following,
+    Host,
+    Log,
+    PluginStatus,
+    Run,
+    RunSummary,
+    SettingOrigin,
+    Transaction,
+)
 from clonk_core.messages import Call, Caller, Done, ErrorObject, JsonValue, Outcome, StopReason
 
 if TYPE_CHECKING:
@@ -70,6 +80,7 @@ __all__ = [
     "RunSummary",
     "Secret",
     "ServerRestarted",
+    "SettingOrigin",
     "StopReason",
     "StorageFull",
     "TooLarge",
