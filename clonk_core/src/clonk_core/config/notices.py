@@ -106,7 +106,7 @@ def _in_plain(section: Any, path: str, origins: Mapping[str, Origin]) -> Iterato
         if attrs.has(type(value)):
             yield from _in_plain(value, at, origins)
         elif stored_as and value and origin.kind == "file":
-            message = f"a secret in plain text; `clonk secrets set {stored_as}` keeps it encrypted, then take it out here"
+            message = f"a secret in plain text; `clonk secrets set {stored_as}` keeps it encrypted, then drop it here"
             yield Notice(path=at, origin=origin, message=message)
 
 

@@ -32,7 +32,10 @@ _ATTEMPTS: Final = 5
 _KEPT_KEYS: Final = 8
 """Keys remembered, the latest: an old one is good as long as a row is under it."""
 
-_FIND: Final = "select key_id, nonce, ciphertext from secrets where tenant = :tenant and name = :name"
+_ENCRYPTED: Final = "key_id, cast(nonce as blob), cast(ciphertext as blob)"
+"""Whatever stands there: SQLite does not check types, and not even that text is text."""
+
+_FIND: Final = f"select {_ENCRYPTED} from secrets where tenant = :tenant and name = :name"
 _LIST: Final = "select name, key_id, created_at, updated_at from secrets where tenant = :tenant order by name"
 _PUT: Final = """
 insert into secrets (tenant, name, key_id, nonce, ciphertext, created_at, updated_at)
@@ -41,8 +44,8 @@ on conflict (tenant, name) do update set
     key_id = excluded.key_id, nonce = excluded.nonce, ciphertext = excluded.ciphertext, updated_at = excluded.updated_at
 """
 _DELETE: Final = "delete from secrets where tenant = :tenant and name = :name"
-_UNDER_OTHER_KEYS: Final = """
-select tenant, name, key_id, nonce, ciphertext from secrets where key_id <> :key_id order by tenant, name
+_UNDER_OTHER_KEYS: Final = f"""
+select tenant, name, {_ENCRYPTED} from secrets where key_id <> :key_id order by tenant, name
 """
 _REPLACE: Final = """
 update secrets set key_id = :key_id, nonce = :nonce, ciphertext = :ciphertext where tenant = :tenant and name = :name
@@ -276,7 +279,7 @@ def _encrypted(key: SecretKey, tenant: str, name: str, value: str) -> dict[str, 
     return {"tenant": tenant, "name": name, "key_id": key.id, "nonce": nonce, "ciphertext": ciphertext}
 
 
-def _decrypted(known: Keys, tenant: str, name: str, key_id: str, nonce: object, ciphertext: object) -> str:
+def _decrypted(known: Keys, tenant: str, name: str, key_id: str, nonce: bytes, ciphertext: bytes) -> str:
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -285,7 +288,7 @@ def _decrypted(known: Keys, tenant: str, name: str, key_id: str, nonce: object, 
     tampered = (
         f"the secret {name!r} was changed in the database by something else than Clonk; delete it and set it again"
     )
-    if not isinstance(nonce, bytes) or len(nonce) != _NONCE_BYTES or not isinstance(ciphertext, bytes):
+    if len(nonce) != _NONCE_BYTES:
         raise StorageError(tampered)
     try:
         return AESGCM(known[key_id].material).decrypt(nonce, ciphertext, _associated(tenant, name)).decode()
