@@ -31,7 +31,7 @@ async def test_the_order_is_file_configuration_store_environment(tmp_path: Path)
     token_file = tmp_path / "token"
     token_file.write_text("of the file\n")
     environment: dict[str, Where] = {"oauth_token": "environment", "api_key": "environment"}
-    set_ = {"oauth_token": "set token", "api_key": "set key"}
+    set_: dict[str, Any] = {"oauth_token": "set token", "api_key": "set key"}
     stored = {"claude_oauth_token": "stored token", "anthropic_api_key": "stored key"}
     stored_key = {"anthropic_api_key": "stored key"}
     for made, kind, secret in (
