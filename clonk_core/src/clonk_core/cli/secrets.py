@@ -31,7 +31,7 @@ DEFAULT_TENANT: Final = "default"
 def set_(
     name: str,
     /,
-    *,
+    *value: Annotated[str, Parameter(show=False)],
     file: Path | None = None,
     tenant: str = DEFAULT_TENANT,
     config: ConfigFile = None,
@@ -44,15 +44,18 @@ def set_(
 
     Args:
         name: A letter, then letters, digits, `_` and `-`; at most 64.
+        value: Refused.
         file: Read the value from this file instead.
         tenant: Whose it is.
         config: The configuration file; without it the usual places are searched.
         data_dir: Folder of the databases.
     """
     _check(name)
-    value = _read_value(name, file)
-    _check(name, value)
-    trio.run(partial(_set, name, value, tenant, config, data_dir))
+    if value:
+        raise UsageError("a value on the command line can be seen by others; give it on standard input, or with --file")
+    text = _read_value(name, file)
+    _check(name, text)
+    trio.run(partial(_set, name, text, tenant, config, data_dir))
     print(f"{name} is set")
     return OK
 

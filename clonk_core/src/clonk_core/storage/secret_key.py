@@ -170,7 +170,12 @@ class OwnKey:
             raise translate_os(error, self._path) from error
 
     def _read(self, path: Path) -> SecretKey | None:
-        return read_key_file(path, str(path)) if path.exists() else None
+        try:
+            return decode_key(_owners_content(path, str(path)), str(path))
+        except FileNotFoundError:  # perhaps since a moment, when another process has finished a rotation
+            return None
+        except OSError as error:
+            raise _unreadable(str(path), error) from error
 
     def _make(self, path: Path) -> SecretKey:
         """Write a new key; whoever reads finds all of it or no file at all, whenever the machine stops."""
@@ -201,21 +206,36 @@ def read_key_file(path: Path, place: str) -> SecretKey:
         ConfigError: It is not there, others can read it, or it holds no key.
     """
     try:
-        # Without waiting for the other side of a pipe, which is refused then.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ConfigError(f"{place}: is no regular file")
-            if status.st_mode & 0o077:
-                raise ConfigError(
-                    f"{place}: others than its owner can use it (mode {stat.S_IMODE(status.st_mode):04o}); "
-                    f"`chmod 600 {path}` mends that, in a container the mode that it is mounted with"
-                )
-            content = file.read(_MAX_FILE_BYTES + 1)
+        return decode_key(_owners_content(path, place), place)
     except OSError as error:
-        raise ConfigError(f"{place}: cannot be read ({error.strerror})") from error
-    return decode_key(content, place)
+        raise _unreadable(place, error) from error
+
+
+def _owners_content(path: Path, place: str) -> bytes:
+    """Return what stands in a file, as far as a key would, after checking that it is its owner's alone.
+
+    Raises:
+        OSError: It cannot be read.
+        ConfigError: Others can use it.
+    """
+    # Without waiting for the other side of a pipe, which is refused then.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"{place}: is no regular file")
+        if status.st_mode & 0o077:
+            raise ConfigError(
+                f"{place}: others than its owner can use it (mode {stat.S_IMODE(status.st_mode):04o}); "
+                f"`chmod 600 {path}` mends that, in a container the mode that it is mounted with"
+            )
+        return os.read(descriptor, _MAX_FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _unreadable(place: str, error: OSError) -> ConfigError:
+    return ConfigError(f"{place}: cannot be read ({error.strerror})")
 
 
 def decode_key(content: bytes, place: str) -> SecretKey:
