@@ -10,6 +10,7 @@ import trio
 
 from clonk_claudecode import store
 from clonk_claudecode.answer import Answerer, AnswerEvent, forget
+from clonk_claudecode.credentials import Credentials
 from clonk_claudecode.engine import Engine, open_engine
 from clonk_claudecode.errors import (
     ApiError,
@@ -20,6 +21,7 @@ from clonk_claudecode.errors import (
     CredentialMissing,
     ProcessBroken,
     ProcessDied,
+    SecretUnavailable,
     SessionBusy,
     SessionNotFound,
     TurnStalled,
@@ -65,6 +67,7 @@ START_ERRORS: Final = (
     BinaryBroken,
     CapacityReached,
     WorkingDirLost,
+    SecretUnavailable,
 )
 TURN_ERRORS: Final = (ApiError, CredentialMissing, ProcessDied, ProcessBroken, TurnStalled)
 
@@ -92,8 +95,12 @@ class ClaudeCode(Activation):
 
     async def serve(self, started: Callable[[], None]) -> None:
         """Run the engine: it owns the sessions' processes."""
-        settings = engine_settings(self._settings, self._host.data_dir)
-        async with open_engine(settings, decide=deny_all, log=self._host.log, metrics=self._metrics) as engine:
+        host = self._host
+        settings = engine_settings(self._settings, host.data_dir)
+        credentials = Credentials(self._settings, secret=host.secret, origin=host.setting_origin, log=host.log)
+        async with open_engine(
+            settings, decide=deny_all, complete=credentials.complete, log=host.log, metrics=self._metrics
+        ) as engine:
             self._engine = engine
             started()
             try:

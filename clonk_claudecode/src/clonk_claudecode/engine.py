@@ -1,6 +1,6 @@
 """The engine: which sessions have a process, who may start a turn, and the orderly end of all of them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Literal, TypeAlias
 
@@ -22,6 +22,9 @@ from clonk_core.plugin import Log, StopReason
 SessionState: TypeAlias = Literal["parked", "idle", "busy"]
 """Without a process; with one that waits for a prompt; with a turn running or about to start."""
 
+Complete: TypeAlias = Callable[[EngineSettings], Awaitable[EngineSettings]]
+"""Fills in what a process is started with and may change while the engine runs: the credential and the variables."""
+
 SHUTDOWN_S = 12.0
 """Above the longest way down the ladder of a process: 1 + 2 + 5 s, and some for a busy machine."""
 
@@ -34,6 +37,7 @@ class Engine:
         nursery: Of `open_engine`, which owns it; holds the processes' tasks.
         reaper: Is told of every process.
         decide: Answers the binary's questions about tools.
+        complete: Is asked at each start of a process.
         log: For what nobody waits for.
         metrics: Count processes and turns.
     """
@@ -45,6 +49,7 @@ class Engine:
         nursery: trio.Nursery,
         reaper: Reaper,
         decide: Decide,
+        complete: Complete,
         log: Log,
         metrics: SessionMetrics = UNCOUNTED,
     ) -> None:
@@ -52,6 +57,7 @@ class Engine:
         self._nursery = nursery
         self._reaper = reaper
         self._decide = decide
+        self._complete = complete
         self._log = log
         self._metrics = metrics
         self._finder = BinaryFinder(settings.binary_path)
@@ -117,6 +123,7 @@ class Engine:
             BinaryMissing, BinaryTooOld, BinaryBroken: There is no binary to run.
             WorkingDirLost: The session's folder is gone.
             ProcessDied, ProcessBroken: The binary does not start.
+            Unavailable: Its credential or a secret for its environment cannot be had.
             EngineStopped: The hub is shutting down.
         """
         deadline = float("inf") if deadline_s is None else trio.current_time() + deadline_s
@@ -245,9 +252,10 @@ class Engine:
     async def _start(self, slot: Slot, spec: SessionSpec, binary: Binary) -> LiveSession:
         known = (self._settings.config_dir, spec.claude_session_id)
         resume = await trio.to_thread.run_sync(has_transcript, *known)
+        settings = await self._complete(self._settings)
         for is_last_try in (False, True):
             live = slot.live = LiveSession(
-                spec, self._settings, reaper=self._reaper, decide=self._decide, log=self._log, kept=slot.kept
+                spec, settings, reaper=self._reaper, decide=self._decide, log=self._log, kept=slot.kept
             )
             self._nursery.start_soon(self._own, slot, live, binary, resume)
             await live.ready.wait()
@@ -292,15 +300,25 @@ class Engine:
                 live.close()
 
 
+async def _as_it_is(settings: EngineSettings) -> EngineSettings:
+    return settings
+
+
 @asynccontextmanager
 async def open_engine(
-    settings: EngineSettings, *, decide: Decide = deny_all, log: Log, metrics: SessionMetrics = UNCOUNTED
+    settings: EngineSettings,
+    *,
+    decide: Decide = deny_all,
+    complete: Complete = _as_it_is,
+    log: Log,
+    metrics: SessionMetrics = UNCOUNTED,
 ) -> AsyncIterator[Engine]:
     """Run an engine. Leaving it interrupts every turn and closes every process, within about 20 s.
 
     Args:
         settings: Limits and places.
         decide: Answers the binary's questions about tools.
+        complete: Is asked at each start of a process, and may raise a `CallError` for whoever needs the process.
         log: For what nobody waits for.
         metrics: Count processes and turns.
 
@@ -312,7 +330,15 @@ async def open_engine(
         try:
             reaper = Reaper(settings.run_dir, log)
             await nursery.start(reaper.run)
-            engine = Engine(settings, nursery=nursery, reaper=reaper, decide=decide, log=log, metrics=metrics)
+            engine = Engine(
+                settings,
+                nursery=nursery,
+                reaper=reaper,
+                decide=decide,
+                complete=complete,
+                log=log,
+                metrics=metrics,
+            )
             try:
                 yield engine
             finally:

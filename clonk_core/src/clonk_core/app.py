@@ -27,6 +27,8 @@ from clonk_core.messages import LOCAL_CALLER, KeyRequest
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.observe.logs import Logs
 from clonk_core.storage.data_dir import hold_data_dir
+from clonk_core.storage.open_secrets import finish_rotation
+from clonk_core.storage.secret_key import KeySource, choose_key_source
 from clonk_core.transports.listening import Address
 from clonk_core.transports.tls import TlsCertificate
 
@@ -141,6 +143,12 @@ def draw(
     return Blueprint(loaded=load(path, environ, flags, sections, unchecked), plugins=plugins)
 
 
+def secret_keys(settings: Settings, data_dir: Path) -> KeySource:
+    """Return where the key of the stored secrets comes from."""
+    given = settings.secrets
+    return choose_key_source(key_file=given.key_file, key_command=given.key_command, data_dir=data_dir)
+
+
 @asynccontextmanager
 async def open_app(blueprint: Blueprint, *, logs: Logs | None = None, listening: bool = False) -> AsyncIterator[App]:
     """Open a host: data directory, databases, activations, services. Closes in order.
@@ -164,10 +172,14 @@ async def open_app(blueprint: Blueprint, *, logs: Logs | None = None, listening:
         if status.state == "failed":
             log.error("plugin failed", plugin=status.name, reason=status.error)
     with hold_data_dir(settings.storage.data_dir) as data_dir:
+        keys = secret_keys(settings, data_dir)
+        await finish_rotation(data_dir, keys, log)
         async with open_realm(
             tenant=DEFAULT_TENANT,
             settings=settings,
             sections=blueprint.loaded.sections,
+            origins=blueprint.loaded.origins,
+            secret_keys=keys,
             plugins=blueprint.plugins,
             logs=logs,
             data_dir=data_dir,

@@ -423,6 +423,14 @@ class PluginMetrics(Protocol):
         """Return a histogram; without `buckets` its upper bounds suit seconds, 0.5 ms to 30 s."""
 
 
+class SettingOrigin(Protocol):
+    """Where a setting came from. As text it is what people are told: `clonk.yaml:12`, `CLAUDE_CODE_OAUTH_TOKEN`."""
+
+    @property
+    def kind(self) -> Literal["default", "file", "environment", "flag"]:
+        """Which layer of the configuration."""
+
+
 class Host(Protocol):
     """What the host gives to one package in one tenant's realm."""
 
@@ -461,6 +469,18 @@ class Host(Protocol):
     @property
     def hub(self) -> Hub:
         """What the host tells of itself."""
+
+    def setting_origin(self, path: str) -> SettingOrigin:
+        """Tell where one of the package's settings came from, by its path in the section: `session.timeout`."""
+
+    async def secret(self, name: str) -> str | None:
+        """Return a secret that `clonk secrets set` has kept for this tenant; None when there is none of that name.
+
+        Ask each time it is used and keep it nowhere, so that a new value is found without a restart.
+
+        Raises:
+            Unavailable: It is there and cannot be decrypted; the log says why.
+        """
 
     def database(self, name: str, *, migrations: str) -> Database:
         """Return the package's database, opened and migrated before the first call.

@@ -22,6 +22,9 @@ KEY_ID: Final = re.compile(r"(?!(?:local|stranger|service)$)[A-Za-z0-9][A-Za-z0-
 DATABASE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 """A database: its file is called the same, with `.db`."""
 
+SECRET: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+"""A stored secret: `claude_oauth_token`."""
+
 
 def is_namespace(name: str) -> bool:
     """Tell whether `name` may be a namespace."""
@@ -41,6 +44,11 @@ def is_plugin(name: str) -> bool:
 def is_database(name: str) -> bool:
     """Tell whether `name` may be a database's."""
     return DATABASE.fullmatch(name) is not None
+
+
+def is_secret(name: str) -> bool:
+    """Tell whether `name` may be a stored secret's."""
+    return SECRET.fullmatch(name) is not None
 
 
 def scope_for(namespace: str, verb: str) -> str:

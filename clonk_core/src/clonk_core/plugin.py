@@ -38,6 +38,7 @@ from clonk_core.interfaces import (
     PluginStatus,
     Run,
     RunSummary,
+    SettingOrigin,
     Transaction,
 )
 from clonk_core.messages import Call, Caller, Done, ErrorObject, JsonValue, Outcome, StopReason
@@ -87,6 +88,7 @@ __all__ = [
     "RunSummary",
     "Secret",
     "ServerRestarted",
+    "SettingOrigin",
     "StopReason",
     "StorageFull",
     "TooLarge",

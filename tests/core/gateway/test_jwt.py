@@ -489,6 +489,11 @@ async def test_claims_that_are_required_must_have_their_texts(provider: Any, idp
     async with provider.open(required_claims=required) as verifier:
         good = {"repository_owner_id": "123", "realm": {"name": "ours"}}
         await verifier.verify(provider.token(**good))
-        wrong: Any = ({}, {"repository_owner_id": "123"}, {**good, "repository_owner_id": 123}, {**good, "realm": "ours"})
+        wrong: Any = (
+            {},
+            {"repository_owner_id": "123"},
+            {**good, "repository_owner_id": 123},
+            {**good, "realm": "ours"},
+        )
         for claims in (*wrong, {**good, "repository_owner_id": "1234"}):
             assert "required" in await idp.refusal(verifier, provider.token(**claims))

@@ -40,6 +40,7 @@ class CoreCommand:
 _KEYS: Final = "Make, list and take back API keys."
 
 _CONFIG: Final = "Check the configuration, or show what is in effect."
+_SECRETS: Final = "Keep credentials encrypted in the data directory."
 
 CORE_COMMANDS: Final = {
     "serve": CoreCommand("clonk_core.cli.serve:serve", "Run the server until it is told to stop."),
@@ -56,6 +57,10 @@ CORE_COMMANDS: Final = {
     "keys hash": CoreCommand("clonk_core.cli.keys:hash_", "Print the hash of a key for clonk.yaml.", _KEYS),
     "config check": CoreCommand("clonk_core.cli.config:check", "Check the configuration, starting nothing.", _CONFIG),
     "config show": CoreCommand("clonk_core.cli.config:show", "Print what is in effect, and why.", _CONFIG),
+    "secrets set": CoreCommand("clonk_core.cli.secrets:set_", "Keep a secret, read from standard input.", _SECRETS),
+    "secrets list": CoreCommand("clonk_core.cli.secrets:list_", "List the secrets, never their values.", _SECRETS),
+    "secrets delete": CoreCommand("clonk_core.cli.secrets:delete", "Delete a secret.", _SECRETS),
+    "secrets rotate": CoreCommand("clonk_core.cli.secrets:rotate", "Encrypt every secret under a new key.", _SECRETS),
     "doctor": CoreCommand("clonk_core.cli.doctor:doctor", "Check that everything is there that Clonk needs."),
 }
 

@@ -7,13 +7,13 @@ import ssl
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import trio
 
-from clonk_core.app import draw
+from clonk_core.app import DEFAULT_TENANT, draw, secret_keys
 from clonk_core.boundary import plugin_boundary
 from clonk_core.cli.exit_codes import FAILED, OK
 from clonk_core.cli.flags import NO_SETTINGS, ConfigFile, SettingFlags
@@ -21,10 +21,12 @@ from clonk_core.client.base import ClientError
 from clonk_core.client.http import HttpClient
 from clonk_core.client.websocket import WebSocketClient
 from clonk_core.config.load import Loaded
+from clonk_core.config.nodes import DEFAULT, Origin
 from clonk_core.config.settings import Settings, TlsSettings
-from clonk_core.errors import ConfigError, PluginError
+from clonk_core.errors import ConfigError, PluginError, StorageError, Unavailable
 from clonk_core.host.discovery import Plugins
 from clonk_core.plugin import Check, CheckResult
+from clonk_core.storage.open_secrets import look_at_secrets
 from clonk_core.transports.listening import open_listeners
 from clonk_core.transports.tls import Pair
 
@@ -84,7 +86,7 @@ async def _results(config: ConfigFile, flags: SettingFlags) -> AsyncIterator[tup
     )
     yield "git", await _git()
     if blueprint is not None:
-        for check in _brought(blueprint.plugins, blueprint.loaded.sections):
+        for check in _brought(blueprint.plugins, blueprint.loaded):
             yield check.name, await _bounded(check)
 
 
@@ -202,15 +204,35 @@ async def _git() -> CheckResult:
     return CheckResult(state="ok", message=done.stdout.decode(errors="replace").strip())
 
 
-def _brought(plugins: Plugins, sections: Any) -> Sequence[Check]:
+def _brought(plugins: Plugins, loaded: Loaded) -> Sequence[Check]:
     """Return the checks that plugins bring; one whose hook breaks gives a failing check instead."""
     found: list[Check] = []
+    secret = _secret_reader(loaded.settings)
     for plugin in plugins.loaded:
+        given = {"settings": loaded.sections.get(plugin.name), "secret": secret}
+        origin = _origin_teller(plugin.name, loaded)
         try:
-            found.extend(plugins.items(plugin, "clonk_checks", Check, settings=sections.get(plugin.name)))
+            found.extend(plugins.items(plugin, "clonk_checks", Check, setting_origin=origin, **given))
         except PluginError as error:
             found.append(Check(name=plugin.name, function=_failing(str(error))))
     return found
+
+
+def _secret_reader(settings: Settings) -> Callable[[str], Awaitable[str | None]]:
+    folder = settings.storage.data_dir.expanduser().absolute()
+
+    async def read(name: str) -> str | None:
+        try:
+            async with look_at_secrets(folder, secret_keys(settings, folder)) as store:
+                return None if store is None else await store.get(DEFAULT_TENANT, name)
+        except (ConfigError, StorageError) as error:
+            raise Unavailable(str(error)) from error
+
+    return read
+
+
+def _origin_teller(plugin: str, loaded: Loaded) -> Callable[[str], Origin]:
+    return lambda path: loaded.origins.get(f"{plugin}.{path}", DEFAULT)
 
 
 def _failing(message: str) -> Any:

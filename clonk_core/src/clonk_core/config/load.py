@@ -83,7 +83,8 @@ def load(
     if decoder.problems or core is FAILED:
         raise ConfigProblems(decoder.problems)
     origins = {at: origin for at, origin in decoder.origins.items() if origin != DEFAULT}
-    return Loaded(settings=core, sections=others, origins=origins, notices=notices(core, origins), path=source.file())
+    told = notices(core, origins, others)
+    return Loaded(settings=core, sections=others, origins=origins, notices=told, path=source.file())
 
 
 def load_core(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]) -> Settings:

@@ -2,12 +2,13 @@
 
 import ipaddress
 from collections.abc import Iterator, Mapping
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import attrs
 
-from clonk_core.config.nodes import DEFAULT, Origin
+from clonk_core.config.nodes import DEFAULT, Origin, join
 from clonk_core.config.settings import Settings
+from clonk_core.config.types import fields
 
 EMPTY_KEY_HASH: Final = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """SHA-256 of nothing at all: the placeholder of the specification's example."""
@@ -43,9 +44,19 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def notices(settings: Settings, origins: Mapping[str, Origin]) -> tuple[Notice, ...]:
-    """Return everything to tell about these settings, what stops the start first."""
+def notices(
+    settings: Settings, origins: Mapping[str, Origin], sections: Mapping[str, Any] | None = None
+) -> tuple[Notice, ...]:
+    """Return everything to tell about these settings, what stops the start first.
+
+    Args:
+        settings: The core's part.
+        origins: Where each value came from.
+        sections: Each package's section by name.
+    """
     found = [*_refusals(settings, origins), *_missing(settings, origins), *_not_yet(settings, origins)]
+    for name, section in (sections or {}).items():
+        found += _in_plain(section, name, origins)
     return tuple(sorted(found, key=lambda notice: notice.stops == "nothing"))
 
 
@@ -77,6 +88,18 @@ def _missing(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Noti
             origin=origins.get("plugins.dir", DEFAULT),
             message=f"there is no folder {folder}; no single-file plugin is loaded",
         )
+
+
+def _in_plain(section: Any, path: str, origins: Mapping[str, Origin]) -> Iterator[Notice]:
+    """Yield the secrets that stand in the file and that `clonk secrets` could keep."""
+    for key, field in fields(type(section)).items():
+        at, value = join(path, key), getattr(section, field.name)
+        stored_as, origin = field.metadata.get("stored_as"), origins.get(at, DEFAULT)
+        if attrs.has(type(value)):
+            yield from _in_plain(value, at, origins)
+        elif stored_as and value and origin.kind == "file":
+            message = f"a secret in plain text; `clonk secrets set {stored_as}` keeps it encrypted, then drop it here"
+            yield Notice(path=at, origin=origin, message=message)
 
 
 def _not_yet(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Notice]:

@@ -2,6 +2,8 @@
 
 Metadata of a field:
     secret: never shown, in no message and no `clonk config show`.
+    stored_as: name of the secret of `clonk secrets` that a package uses instead, told to whoever writes it into the
+        file.
     env: further environment variable that sets it, beside `CLONK_SECTION__KEY`.
     flag: flag of `clonk serve` and `clonk stdio` that sets it.
     default_text: the default in words, where it depends on the machine.

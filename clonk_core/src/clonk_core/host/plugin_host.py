@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import orjson
 
-from clonk_core.errors import CallError, PluginError
+from clonk_core.errors import CallError, ConfigError, PluginError, StorageError, Unavailable
 from clonk_core.host.plugin_metrics import PackageMetrics
-from clonk_core.interfaces import Database, Following, Hub, Log
+from clonk_core.interfaces import Database, Following, Hub, Log, SettingOrigin
 from clonk_core.messages import Caller, ErrorObject, JsonValue, Reply
 from clonk_core.metrics import Metrics
 from clonk_core.wire.error_codes import error_object
@@ -28,6 +28,10 @@ class RealmView(Protocol):
     def hub(self) -> Hub: ...
 
     def current_caller(self, plugin: str) -> Caller: ...
+
+    def setting_origin(self, path: str) -> SettingOrigin: ...
+
+    async def secret(self, name: str) -> str | None: ...
 
     def claim_database(self, plugin: str, name: str, migrations: str) -> Database: ...
 
@@ -75,6 +79,16 @@ class PluginHost:
     @property
     def hub(self) -> Hub:
         return self._realm.hub
+
+    def setting_origin(self, path: str) -> SettingOrigin:
+        return self._realm.setting_origin(f"{self._name}.{path}")
+
+    async def secret(self, name: str) -> str | None:
+        try:
+            return await self._realm.secret(name)
+        except (ConfigError, StorageError) as error:
+            self.log.warning("a stored value cannot be read", name=name, reason=str(error))
+            raise Unavailable(f"the secret {name!r} cannot be read; the server's log says why", name=name) from error
 
     def database(self, name: str, *, migrations: str) -> Database:
         return self._realm.claim_database(self._name, name, migrations)

@@ -9,10 +9,12 @@ from typing import Any, Final
 
 import trio
 
+from clonk_core.config.nodes import DEFAULT
 from clonk_core.config.settings import Settings
 from clonk_core.errors import (
     ActivationError,
     CallError,
+    ConfigError,
     DeadlineExceeded,
     Internal,
     InvalidParams,
@@ -27,7 +29,7 @@ from clonk_core.host.plugin_host import PluginHost
 from clonk_core.host.services import supervise
 from clonk_core.host.view import RealmHub
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Database, Following
+from clonk_core.interfaces import Database, Following, SettingOrigin
 from clonk_core.messages import Call, Caller, ErrorObject, JsonValue, Method, Reply, reach_of
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.observe.logs import Logs
@@ -37,6 +39,8 @@ from clonk_core.runs.limits import RunLimits
 from clonk_core.schema.registry import Registry
 from clonk_core.storage.core_tables import CORE_DATABASE, open_core_database
 from clonk_core.storage.data_dir import make_folder
+from clonk_core.storage.secret_key import KeySource
+from clonk_core.storage.secrets import SecretStore
 from clonk_core.wire.converter import Converter
 from clonk_core.wire.error_codes import error_object
 
@@ -52,6 +56,8 @@ class Realm:
         tenant: str,
         settings: Settings,
         sections: Mapping[str, Any],
+        origins: Mapping[str, SettingOrigin],
+        secret_keys: KeySource,
         plugins: Plugins,
         logs: Logs,
         data_dir: Path,
@@ -76,6 +82,8 @@ class Realm:
         self.hub = RealmHub(self, started_at=started_at)
         self.invoker: Invoker
         self._sections = sections
+        self._origins = origins
+        self._secret_keys = secret_keys
         self._logs = logs
         self._loader = Loader(plugins, self.registry, self.bus, self.log, data_dir, metrics)
 
@@ -92,6 +100,14 @@ class Realm:
         if call is not None:
             return call.caller
         return Caller(id=f"service:{plugin}", kind="service", tenant=self.tenant, scopes=frozenset({"*"}))
+
+    def setting_origin(self, path: str) -> SettingOrigin:
+        """Tell where a setting came from, by its whole path."""
+        return self._origins.get(path, DEFAULT)
+
+    async def secret(self, name: str) -> str | None:
+        """Return one of the tenant's secrets, None when there is none of that name."""
+        return await self._secrets.get(self.tenant, name)
 
     def claim_database(self, plugin: str, name: str, migrations: str) -> Database:
         """Note that a package wants a database; it is opened before the first call."""
@@ -184,7 +200,10 @@ class Realm:
     async def open(self, stack: AsyncExitStack) -> None:
         """Build the activations, open the databases and get everything ready for the first call."""
         make_folder(self.workspaces_dir, mode=0o777)
-        self.core_database: Database = await stack.enter_async_context(open_core_database(self.data_dir, self.metrics))
+        self.core_database: Database = await stack.enter_async_context(
+            open_core_database(self.data_dir, metrics=self.metrics)
+        )
+        await self._open_secrets()
         streams = self.settings.streams
         limits = RunLimits(retention_s=streams.retention_s, stop_grace_s=streams.stop_grace_s)
         self.runs = await stack.enter_async_context(
@@ -203,6 +222,14 @@ class Realm:
             section, log = self._sections.get(plugin.name), self._logs.get(plugin.name)
             await self._loader.load(plugin, PluginHost(plugin.name, realm=self, settings=section, log=log), stack)
         self.metrics.know_methods(method.name for method in self.registry)
+
+    async def _open_secrets(self) -> None:
+        """Read their key now, so that secrets are found while it is exchanged; without it everything else works."""
+        self._secrets = SecretStore(self.core_database, self._secret_keys)
+        try:
+            await self._secrets.learn_keys()
+        except ConfigError as error:
+            self.log.warning("stored secrets cannot be read", reason=str(error))
 
     # Services.
 
@@ -250,6 +277,8 @@ async def open_realm(
     tenant: str,
     settings: Settings,
     sections: Mapping[str, Any],
+    origins: Mapping[str, SettingOrigin],
+    secret_keys: KeySource,
     plugins: Plugins,
     logs: Logs,
     data_dir: Path,
@@ -262,6 +291,8 @@ async def open_realm(
         tenant=tenant,
         settings=settings,
         sections=sections,
+        origins=origins,
+        secret_keys=secret_keys,
         plugins=plugins,
         logs=logs,
         data_dir=data_dir,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from clonk_core.metrics import NO_METRICS, Metrics
-from clonk_core.storage.sqlite import SqliteDatabase, open_sqlite
+from clonk_core.storage.sqlite import SqliteDatabase, Synchronous, open_sqlite
 
 CORE_DATABASE: Final = "clonk"
 """Name of the core's database, without the ending."""
@@ -18,7 +18,9 @@ CORE_MIGRATIONS: Final = "clonk_core.storage.migrations"
 """Where its numbered SQL files are."""
 
 
-def open_core_database(data_dir: Path, metrics: Metrics = NO_METRICS) -> AbstractAsyncContextManager[SqliteDatabase]:
-    """Open `clonk.db` in the data directory, migrated; raises as `open_sqlite` does."""
+def open_core_database(
+    data_dir: Path, *, synchronous: Synchronous = "normal", metrics: Metrics = NO_METRICS
+) -> AbstractAsyncContextManager[SqliteDatabase]:
+    """Open `clonk.db` in the data directory, migrated; takes and raises what `open_sqlite` does."""
     path = data_dir / f"{CORE_DATABASE}.db"
-    return open_sqlite(path, CORE_DATABASE, migrations=[CORE_MIGRATIONS], metrics=metrics)
+    return open_sqlite(path, CORE_DATABASE, migrations=[CORE_MIGRATIONS], synchronous=synchronous, metrics=metrics)
