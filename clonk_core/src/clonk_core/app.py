@@ -15,7 +15,9 @@ from clonk_core.config.load import Loaded, load, load_plugins_section
 from clonk_core.config.sections import check_section_class
 from clonk_core.config.settings import Settings
 from clonk_core.errors import ConfigError, PluginError
+from clonk_core.gateway.audit import open_audit
 from clonk_core.gateway.dispatch import Gateway
+from clonk_core.host.audit import OpenAudit
 from clonk_core.host.discovery import Plugins, load_plugins
 from clonk_core.host.realm import Realm, open_realm
 from clonk_core.interfaces import Dispatch, Hub
@@ -158,6 +160,7 @@ async def open_app(blueprint: Blueprint, *, logs: Logs | None = None, listening:
             data_dir=data_dir,
             roots=settings.workspaces.roots or DEFAULT_ROOTS,
             started_at=datetime.now(UTC),
+            open_audit=_audit_opener(settings, logs),
         ) as realm:
             gateway = Gateway(
                 {DEFAULT_TENANT: realm}, log=logs.get("gateway"), call_deadline_s=settings.server.call_deadline_s
@@ -166,6 +169,13 @@ async def open_app(blueprint: Blueprint, *, logs: Logs | None = None, listening:
                 yield App(gateway=gateway, realm=realm, logs=logs, settings=settings)
             finally:
                 gateway.close()
+
+
+def _audit_opener(settings: Settings, logs: Logs) -> OpenAudit | None:
+    """Return what opens the audit log in a realm's database; None when it is off."""
+    if not settings.audit.enabled:
+        return None
+    return partial(open_audit, settings=settings.audit, log=logs.get("audit"))
 
 
 async def serve_app(

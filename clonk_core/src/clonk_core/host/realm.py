@@ -18,6 +18,7 @@ from clonk_core.errors import (
     InvalidParams,
     PluginError,
 )
+from clonk_core.host.audit import NoAudit, OpenAudit, own_entry
 from clonk_core.host.discovery import Plugin, Plugins
 from clonk_core.host.events import EventBus
 from clonk_core.host.invoke import Invoker
@@ -27,8 +28,8 @@ from clonk_core.host.plugin_host import PluginHost
 from clonk_core.host.services import supervise
 from clonk_core.host.view import RealmHub
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Database, Following, Hub
-from clonk_core.messages import Call, Caller, ErrorObject, JsonValue, Method, Reply
+from clonk_core.interfaces import AuditReader, AuditWriter, Database, Following, Hub
+from clonk_core.messages import AuditEntry, Call, Caller, ErrorObject, JsonValue, Method, Reply
 from clonk_core.observe.logs import Logs
 from clonk_core.plugin import Activation
 from clonk_core.runs.book import open_runs
@@ -56,6 +57,7 @@ class Realm:
         data_dir: Path,
         roots: Sequence[Path],
         started_at: datetime,
+        open_audit: OpenAudit | None = None,
     ) -> None:
         self.tenant = tenant
         self.settings = settings
@@ -71,6 +73,9 @@ class Realm:
         self.bus = EventBus(self.converter, logs.get("events"))
         self.current: ContextVar[Call | None] = ContextVar("current_call", default=None)
         self.hub: Hub = RealmHub(self, started_at=started_at)
+        self.audit: AuditWriter = NoAudit()
+        self.audit_reader: AuditReader | None = None
+        self._open_audit = open_audit
         self.invoker: Invoker
         self._sections = sections
         self._logs = logs
@@ -123,6 +128,10 @@ class Realm:
         """Tell an event to its handlers."""
         await self.bus.emit(event)
 
+    async def write_down(self, entry: AuditEntry) -> None:
+        """Write what an activation has done into the audit log."""
+        await self.audit.write(own_entry(entry, self.current.get(), self.settings.audit.max_params_bytes))
+
     # What the gateway sees of it.
 
     def method(self, name: str) -> Method:
@@ -156,6 +165,9 @@ class Realm:
         """Build the activations, open the databases and get everything ready for the first call."""
         make_folder(self.workspaces_dir, mode=0o777)
         self.core_database: Database = await stack.enter_async_context(open_core_database(self.data_dir))
+        if self._open_audit is not None:
+            # Before everything that may write into it, and so closed after it.
+            self.audit = self.audit_reader = await stack.enter_async_context(self._open_audit(self.core_database))
         streams = self.settings.streams
         limits = RunLimits(retention_s=streams.retention_s, stop_grace_s=streams.stop_grace_s)
         self.runs = await stack.enter_async_context(
@@ -224,8 +236,12 @@ async def open_realm(
     data_dir: Path,
     roots: Iterable[Path],
     started_at: datetime,
+    open_audit: OpenAudit | None = None,
 ) -> AsyncIterator[Realm]:
-    """Open one tenant's world and close it in order: runs, services, activations, databases."""
+    """Open one tenant's world and close it in order: runs, services, activations, databases.
+
+    Nothing is written down without `open_audit`.
+    """
     realm = Realm(
         tenant=tenant,
         settings=settings,
@@ -235,6 +251,7 @@ async def open_realm(
         data_dir=data_dir,
         roots=tuple(roots),
         started_at=started_at,
+        open_audit=open_audit,
     )
     async with AsyncExitStack() as stack:
         await realm.open(stack)
