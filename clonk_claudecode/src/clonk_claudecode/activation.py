@@ -40,6 +40,7 @@ from clonk_claudecode.permissions import deny_all
 from clonk_claudecode.recovery import close_cut_turns
 from clonk_claudecode.settings import ClaudeCodeSettings, Model, PermissionMode
 from clonk_claudecode.setup import engine_settings, session_spec
+from clonk_claudecode.tool_audit import Denials
 from clonk_claudecode.working_dir import WorkingDirs
 from clonk_core.plugin import (
     Activation,
@@ -82,6 +83,7 @@ class ClaudeCode(Activation):
             configured=self._settings.session.working_dir, own=host.workspaces_dir, roots=host.workspace_roots
         )
         self._engine: Engine | None = None
+        self._denials = Denials()
 
     async def open(self) -> None:
         """Close the turns that a crash has cut off."""
@@ -90,7 +92,7 @@ class ClaudeCode(Activation):
     async def serve(self, started: Callable[[], None]) -> None:
         """Run the engine: it owns the sessions' processes."""
         settings = engine_settings(self._settings, self._host.data_dir)
-        async with open_engine(settings, decide=deny_all, log=self._host.log) as engine:
+        async with open_engine(settings, decide=self._denials.noting(deny_all), log=self._host.log) as engine:
             self._engine = engine
             started()
             try:
@@ -180,6 +182,7 @@ class ClaudeCode(Activation):
             engine=engine,
             session=session,
             spec=session_spec(session, self._settings),
+            denials=self._denials,
         )
         return answerer.answer(prompt, call)
 
