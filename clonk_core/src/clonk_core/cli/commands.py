@@ -38,6 +38,7 @@ class CoreCommand:
 
 
 _CONFIG: Final = "Check the configuration, or show what is in effect."
+_AUDIT: Final = "Read the audit log, or check that nobody has changed it."
 
 CORE_COMMANDS: Final = {
     "serve": CoreCommand("clonk_core.cli.serve:serve", "Run the server until it is told to stop."),
@@ -48,6 +49,8 @@ CORE_COMMANDS: Final = {
     "plugins": CoreCommand("clonk_core.cli.plugins:plugins", "List the installed plugins and how they fare."),
     "config check": CoreCommand("clonk_core.cli.config:check", "Check the configuration, starting nothing.", _CONFIG),
     "config show": CoreCommand("clonk_core.cli.config:show", "Print what is in effect, and why.", _CONFIG),
+    "audit tail": CoreCommand("clonk_core.cli.audit:tail", "Print the newest rows of the audit log.", _AUDIT),
+    "audit verify": CoreCommand("clonk_core.cli.audit:verify", "Check that nobody has changed the audit log.", _AUDIT),
     "doctor": CoreCommand("clonk_core.cli.doctor:doctor", "Check that everything is there that Clonk needs."),
 }
 
