@@ -43,6 +43,7 @@ from clonk_claudecode.permissions import deny_all
 from clonk_claudecode.recovery import close_cut_turns
 from clonk_claudecode.settings import ClaudeCodeSettings, Model, PermissionMode
 from clonk_claudecode.setup import engine_settings, session_spec
+from clonk_claudecode.tool_audit import Denials
 from clonk_claudecode.working_dir import WorkingDirs
 from clonk_core.plugin import (
     Activation,
@@ -87,6 +88,7 @@ class ClaudeCode(Activation):
         )
         self._metrics = CountedSessions(host.metrics)
         self._engine: Engine | None = None
+        self._denials = Denials()
 
     async def open(self) -> None:
         """Close the turns that a crash has cut off."""
@@ -99,7 +101,11 @@ class ClaudeCode(Activation):
         settings = engine_settings(self._settings, host.data_dir)
         credentials = Credentials(self._settings, secret=host.secret, origin=host.setting_origin, log=host.log)
         async with open_engine(
-            settings, decide=deny_all, complete=credentials.complete, log=host.log, metrics=self._metrics
+            settings,
+            decide=self._denials.noting(deny_all),
+            complete=credentials.complete,
+            log=host.log,
+            metrics=self._metrics,
         ) as engine:
             self._engine = engine
             started()
@@ -191,6 +197,7 @@ class ClaudeCode(Activation):
             engine=engine,
             session=session,
             spec=session_spec(session, self._settings),
+            denials=self._denials,
         )
         return answerer.answer(prompt, call)
 

@@ -48,6 +48,9 @@ OPEN_TURNS: Final = f"""
 START_TOOL: Final = """
     insert into tool_calls (session_id, tool_use_id, turn_id, tool, input, started_at)
     values (:session_id, :tool_use_id, :turn_id, :tool, :input, :now) on conflict do nothing"""
+OPEN_TOOLS: Final = """
+    select tool_use_id, tool, input from tool_calls
+    where session_id = :session_id and turn_id = :turn_id and ended_at is null order by started_at"""
 END_TOOL: Final = """
     update tool_calls set result = :result, is_error = :is_error, ended_at = :now
     where session_id = :session_id and tool_use_id = :tool_use_id"""
@@ -190,6 +193,14 @@ def start_tool(
             "now": _text(now),
         },
     )
+
+
+def open_tools(transaction: Transaction, session_id: str, turn_id: str) -> list[tuple[str, str, str]]:
+    """Return the tool uses of a turn that have no result: id, tool and the JSON text of its arguments."""
+    return [
+        (row[0], row[1], row[2])
+        for row in transaction.execute(OPEN_TOOLS, {"session_id": session_id, "turn_id": turn_id})
+    ]
 
 
 def end_tool(

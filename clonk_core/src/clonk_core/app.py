@@ -17,15 +17,18 @@ from clonk_core.config.notices import is_loopback
 from clonk_core.config.sections import check_section_class
 from clonk_core.config.settings import AuthSettings, Settings
 from clonk_core.errors import ConfigError, PluginError
+from clonk_core.gateway.audit import open_audit
 from clonk_core.gateway.authenticate import Tokens
 from clonk_core.gateway.dispatch import Gateway
 from clonk_core.gateway.opening import Parts, open_gateway
+from clonk_core.host.audit import OpenAudit
 from clonk_core.host.discovery import Plugins, load_plugins
 from clonk_core.host.realm import Realm, open_realm
 from clonk_core.interfaces import Dispatch, Hub, Log
 from clonk_core.messages import LOCAL_CALLER, KeyRequest
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.observe.logs import Logs
+from clonk_core.schema.masking import Masking
 from clonk_core.storage.data_dir import hold_data_dir
 from clonk_core.storage.open_secrets import finish_rotation
 from clonk_core.storage.secret_key import KeySource, choose_key_source
@@ -186,13 +189,14 @@ async def open_app(blueprint: Blueprint, *, logs: Logs | None = None, listening:
             roots=settings.workspaces.roots or DEFAULT_ROOTS,
             started_at=datetime.now(UTC),
             metrics=metrics,
+            open_audit=_audit_opener(settings, logs),
         ) as realm:
             parts = Parts(
                 database=realm.core_database,
-                audit=None,
+                audit=realm.audit if settings.audit.enabled else None,
                 counters=metrics,
                 tokens=None,
-                show_params=lambda _method, _params: None,
+                show_params=Masking(max_bytes=settings.audit.max_params_bytes).params,
                 clock=time.time,
                 log=logs.get("gateway"),
             )
@@ -256,6 +260,13 @@ def _make_metrics(settings: Settings) -> Metrics:
     from clonk_core.observe.metrics import PrometheusMetrics
 
     return PrometheusMetrics(version=metadata.version("clonk-core"))
+
+
+def _audit_opener(settings: Settings, logs: Logs) -> OpenAudit | None:
+    """Return what opens the audit log in a realm's database; None when it is off."""
+    if not settings.audit.enabled:
+        return None
+    return partial(open_audit, settings=settings.audit, log=logs.get("audit"))
 
 
 async def serve_app(

@@ -11,6 +11,10 @@ from clonk_core.errors import CallError
 from clonk_core.messages import (
     ApiKeyInfo,
     AuditEntry,
+    AuditFilters,
+    AuditKind,
+    AuditReport,
+    AuditRow,
     Caller,
     ErrorObject,
     Event,
@@ -228,6 +232,43 @@ class KeyKeeper(Protocol):
         """
 
 
+class AuditReader(Protocol):
+    """What is written down, to be read; see `AuditWriter`."""
+
+    async def query(
+        self,
+        filters: AuditFilters,
+        *,
+        limit: int,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> Sequence[AuditRow]:
+        """Return up to `limit` rows, newest first; oldest first with `after`.
+
+        Args:
+            filters: Which.
+            limit: At most this many.
+            before: Only rows with a lower number: the last one of the page before.
+            after: Only rows with a higher number, the oldest of them first. Not together with `before`.
+        """
+
+    def follow(self, filters: AuditFilters, *, after: int | None = None) -> AsyncIterator[AuditRow]:
+        """Iterate over the rows after number `after` (None for those to come), waiting for more, for ever.
+
+        Rows that another process writes are seen within a second.
+        """
+
+    async def verify(self, *, expect_head: str | None = None) -> AuditReport:
+        """Check the chain of hashes from its beginning to its end.
+
+        Args:
+            expect_head: A head noted earlier (`AuditReport.head`), which must still be in the log.
+
+        Raises:
+            InvalidParams: `expect_head` is none.
+        """
+
+
 class Dispatch(Protocol):
     """The one door behind the transports."""
 
@@ -334,6 +375,14 @@ class Hub(Protocol):
     @property
     def plugins(self) -> Sequence[PluginStatus]:
         """Every installed plugin."""
+
+    @property
+    def audit(self) -> AuditReader:
+        """The audit log.
+
+        Raises:
+            Unavailable: It is off.
+        """
 
     def methods(self, caller: Caller) -> Sequence[Method]:
         """Every method this caller may call, by name."""
@@ -523,6 +572,34 @@ class Host(Protocol):
 
     async def emit(self, event: object) -> None:
         """Tell an event to every handler of its class; a failing handler is recorded and harms nobody."""
+
+    async def audit(
+        self,
+        action: str,
+        *,
+        kind: AuditKind = "tool",
+        target: str | None = None,
+        outcome: str = "ok",
+        duration_ms: float | None = None,
+        run_id: str | None = None,
+        detail: Mapping[str, JsonValue] | None = None,
+    ) -> None:
+        """Write down what was done for the current caller, and return when it is kept; nothing when the log is off.
+
+        Calls at the door are written down already; this is for what an activation does on its own.
+
+        Args:
+            action: What was done.
+            kind: What it is about.
+            target: What it was done to, such as a session's name.
+            outcome: `ok`, or what went wrong.
+            duration_ms: How long it took.
+            run_id: The run it belongs to; that of the current call when None.
+            detail: What else is to be known. Each member is kept up to `audit.max_params_bytes`. Nothing is masked.
+
+        Raises:
+            StorageFull, StorageError: It is not kept.
+        """
 
 
 Handler = Callable[[Any], Awaitable[None]]

@@ -27,6 +27,9 @@ StopReason: TypeAlias = Literal["cancelled", "limited", "shutdown", "reader_gone
 CallerKind: TypeAlias = Literal["local", "service", "key", "token", "stranger"]
 """How a caller is known."""
 
+AuditKind: TypeAlias = Literal["call", "tool", "auth", "key", "secret", "system"]
+"""What a row of the audit log is about."""
+
 
 class _NotGiven:
     """The id of a notification: no id at all (null is an id)."""
@@ -202,7 +205,7 @@ class AuditEntry:
         detail: What else is to be known; JSON values, secrets masked already.
     """
 
-    kind: Literal["call", "tool", "auth", "key", "secret", "system"]
+    kind: AuditKind
     caller: Caller
     action: str
     target: str | None = None
@@ -215,6 +218,115 @@ class AuditEntry:
     run_id: str | None = None
     request_id: str | None = None
     detail: Mapping[str, JsonValue] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class AuditFilters:
+    """Which rows of the audit log are wanted; what is None does not matter.
+
+    Attributes:
+        caller: Who did it.
+        kind: What it is about.
+        action: The method or the tool; with a `*` at its end all that begin so: `claudecode.*`.
+        target: What it was done to.
+        outcome: What came of it.
+        run_id: The run it belongs to.
+        since: Not before this clock time.
+        until: Before this clock time.
+        tenant: Whose it is.
+    """
+
+    caller: str | None = None
+    kind: AuditKind | None = None
+    action: str | None = None
+    target: str | None = None
+    outcome: str | None = None
+    run_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    tenant: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class AuditRow:
+    """One row of the audit log.
+
+    Attributes:
+        seq: Its number, from 1 without holes.
+        at: Clock time when it was written (RFC 3339, UTC).
+        kind: `call`, `tool`, `auth`, `key`, `secret` or `system`.
+        tenant: Whose it is.
+        caller: Who did it.
+        caller_kind: How the caller was known.
+        transport: Which door; `inside` where there was none.
+        peer: Address of the other side.
+        action: The method called, the tool used.
+        target: What it was about, such as a session's name.
+        outcome: `ok`, or what went wrong.
+        duration_ms: How long it took.
+        request_bytes: Size of the message.
+        answer_bytes: Size of the result.
+        run_id: The run it belongs to.
+        request_id: The call it belongs to, as the server's log has it.
+        detail: What else was noted, secrets masked.
+        hash: SHA-256 over this row and the hash of the one before.
+    """
+
+    seq: int
+    at: str
+    kind: str
+    tenant: str
+    caller: str
+    caller_kind: str
+    transport: str
+    peer: str
+    action: str
+    target: str | None
+    outcome: str
+    duration_ms: float | None
+    request_bytes: int | None
+    answer_bytes: int | None
+    run_id: str | None
+    request_id: str | None
+    detail: dict[str, JsonValue]
+    hash: str
+
+
+@attrs.frozen(kw_only=True)
+class AuditProblem:
+    """A place where the audit log is not as it was written.
+
+    Attributes:
+        seq: Number of the row where it shows.
+        kind: `changed`: the row does not fit to its hash and the one before it; `missing`: rows before it are gone;
+            `anchor`: what is noted of the rows that retention dropped is not true; `head`: the row noted as the last
+            one is gone or another one.
+        message: What was found, in a sentence.
+    """
+
+    seq: int
+    kind: Literal["changed", "missing", "anchor", "head"]
+    message: str
+
+
+@attrs.frozen(kw_only=True)
+class AuditReport:
+    """What checking the audit log's chain of hashes has found.
+
+    Attributes:
+        intact: Whether nothing was found.
+        rows: How many rows were checked.
+        first_seq: Number of the oldest row; 1 more than the last that retention dropped.
+        head: Number and hash of the newest row, `1234:9f86d0...`. Noted outside of this machine, it proves later that
+            the log up to it is still the same.
+        problems: What was found, oldest first; at most 100.
+    """
+
+    intact: bool
+    rows: int
+    first_seq: int
+    head: str
+    problems: tuple[AuditProblem, ...] = ()
 
 
 async def _no_progress(done: float, total: float | None, message: str | None) -> None:

@@ -41,6 +41,7 @@ _KEYS: Final = "Make, list and take back API keys."
 
 _CONFIG: Final = "Check the configuration, or show what is in effect."
 _SECRETS: Final = "Keep credentials encrypted in the data directory."
+_AUDIT: Final = "Read the audit log, or check that nobody has changed it."
 
 CORE_COMMANDS: Final = {
     "serve": CoreCommand("clonk_core.cli.serve:serve", "Run the server until it is told to stop."),
@@ -61,6 +62,8 @@ CORE_COMMANDS: Final = {
     "secrets list": CoreCommand("clonk_core.cli.secrets:list_", "List the secrets, never their values.", _SECRETS),
     "secrets delete": CoreCommand("clonk_core.cli.secrets:delete", "Delete a secret.", _SECRETS),
     "secrets rotate": CoreCommand("clonk_core.cli.secrets:rotate", "Encrypt every secret under a new key.", _SECRETS),
+    "audit tail": CoreCommand("clonk_core.cli.audit:tail", "Print the newest rows of the audit log.", _AUDIT),
+    "audit verify": CoreCommand("clonk_core.cli.audit:verify", "Check that nobody has changed the audit log.", _AUDIT),
     "doctor": CoreCommand("clonk_core.cli.doctor:doctor", "Check that everything is there that Clonk needs."),
 }
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from clonk_core.cli.audited import audit_writer
 from clonk_core.cli.durations import seconds
 from clonk_core.cli.exit_codes import OK, CommandError, UsageError
 from clonk_core.cli.flags import ConfigFile, DataDir, Json
@@ -203,7 +204,7 @@ async def _office(config: "ConfigFile", data_dir: str | None) -> "AsyncIterator[
     try:
         async with open_core_database(settings.storage.data_dir) as database:
             ring = KeyRing(fixed_keys(settings.auth.api_keys), time.time)
-            office = KeyOffice(KeyStore(database), ring, None, time.time)
+            office = KeyOffice(KeyStore(database), ring, audit_writer(database, settings.audit), time.time)
             await office.refresh()
             yield office
     except CallError as error:

@@ -13,13 +13,14 @@ import attrs
 import trio
 from cyclopts import Parameter
 
+from clonk_core.cli.audited import audit_writer
 from clonk_core.cli.exit_codes import OK, CommandError, UsageError
 from clonk_core.cli.flags import ConfigFile, Json
 from clonk_core.cli.main import complain
 from clonk_core.cli.output import print_columns, print_json
 
 if TYPE_CHECKING:
-    from clonk_core.interfaces import AuditWriter, Database
+    from clonk_core.interfaces import AuditWriter
     from clonk_core.storage.secrets import SecretStore
 
 DataDir: TypeAlias = Annotated[Path | None, Parameter(name="--data-dir", negative=())]
@@ -130,11 +131,6 @@ async def note_change(
     )
 
 
-def audit_writer(database: "Database") -> "AuditWriter | None":  # noqa: ARG001 - the audit log will be in it
-    """Return where changes are written down: the audit log of `clonk.db`, once there is one."""
-    return None
-
-
 @attrs.frozen(kw_only=True)
 class _Opened:
     """The secrets of a data directory."""
@@ -162,7 +158,7 @@ async def _opened(config: Path | None, data_dir: Path | None) -> AsyncIterator[_
         except ClonkError as error:
             # What cannot be decrypted can still be deleted.
             complain(f"warning: a rotation that was cut off cannot be finished: {error}")
-        yield _Opened(store=store, audit=audit_writer(database))
+        yield _Opened(store=store, audit=audit_writer(database, loaded.settings.audit))
 
 
 async def _set(name: str, value: str, tenant: str, config: Path | None, data_dir: Path | None) -> None:

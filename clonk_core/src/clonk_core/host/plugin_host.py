@@ -1,6 +1,6 @@
 """What one package gets of the host in one realm: its settings, databases, folders, and a way to call the others."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ import orjson
 from clonk_core.errors import CallError, ConfigError, PluginError, StorageError, Unavailable
 from clonk_core.host.plugin_metrics import PackageMetrics
 from clonk_core.interfaces import Database, Following, Hub, Log, SettingOrigin
-from clonk_core.messages import Caller, ErrorObject, JsonValue, Reply
+from clonk_core.messages import AuditEntry, AuditKind, Caller, ErrorObject, JsonValue, Reply
 from clonk_core.metrics import Metrics
 from clonk_core.wire.error_codes import error_object
 
@@ -42,6 +42,8 @@ class RealmView(Protocol):
     async def start_inside(self, method: str, params: JsonValue, caller: Caller) -> Following: ...
 
     async def emit(self, event: object) -> None: ...
+
+    async def write_down(self, entry: AuditEntry) -> None: ...
 
 
 class PluginHost:
@@ -121,6 +123,30 @@ class PluginHost:
 
     async def emit(self, event: object) -> None:
         await self._realm.emit(event)
+
+    async def audit(
+        self,
+        action: str,
+        *,
+        kind: AuditKind = "tool",
+        target: str | None = None,
+        outcome: str = "ok",
+        duration_ms: float | None = None,
+        run_id: str | None = None,
+        detail: Mapping[str, JsonValue] | None = None,
+    ) -> None:
+        await self._realm.write_down(
+            AuditEntry(
+                kind=kind,
+                caller=self.caller,
+                action=action,
+                target=target,
+                outcome=outcome,
+                duration_ms=duration_ms,
+                run_id=run_id,
+                detail=detail or {},
+            )
+        )
 
 
 class LateDatabase:

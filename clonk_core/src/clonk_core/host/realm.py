@@ -20,6 +20,7 @@ from clonk_core.errors import (
     InvalidParams,
     PluginError,
 )
+from clonk_core.host.audit import NoAudit, OpenAudit, own_entry
 from clonk_core.host.discovery import Plugin, Plugins
 from clonk_core.host.events import EventBus
 from clonk_core.host.invoke import Invoker
@@ -29,8 +30,8 @@ from clonk_core.host.plugin_host import PluginHost
 from clonk_core.host.services import supervise
 from clonk_core.host.view import RealmHub
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Database, Following, SettingOrigin
-from clonk_core.messages import Call, Caller, ErrorObject, JsonValue, Method, Reply, reach_of
+from clonk_core.interfaces import AuditReader, AuditWriter, Database, Following, SettingOrigin
+from clonk_core.messages import AuditEntry, Call, Caller, ErrorObject, JsonValue, Method, Reply, reach_of
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.observe.logs import Logs
 from clonk_core.plugin import Activation
@@ -64,6 +65,7 @@ class Realm:
         roots: Sequence[Path],
         started_at: datetime,
         metrics: Metrics,
+        open_audit: OpenAudit | None = None,
     ) -> None:
         self.tenant = tenant
         self.settings = settings
@@ -80,6 +82,9 @@ class Realm:
         self.bus = EventBus(self.converter, logs.get("events"))
         self.current: ContextVar[Call | None] = ContextVar("current_call", default=None)
         self.hub = RealmHub(self, started_at=started_at)
+        self.audit: AuditWriter = NoAudit()
+        self.audit_reader: AuditReader | None = None
+        self._open_audit = open_audit
         self.invoker: Invoker
         self._sections = sections
         self._origins = origins
@@ -141,6 +146,10 @@ class Realm:
     async def emit(self, event: object) -> None:
         """Tell an event to its handlers."""
         await self.bus.emit(event)
+
+    async def write_down(self, entry: AuditEntry) -> None:
+        """Write what an activation has done into the audit log."""
+        await self.audit.write(own_entry(entry, self.current.get(), self.settings.audit.max_params_bytes))
 
     # What the gateway sees of it.
 
@@ -204,6 +213,9 @@ class Realm:
             open_core_database(self.data_dir, metrics=self.metrics)
         )
         await self._open_secrets()
+        if self._open_audit is not None:
+            # Before everything that may write into it, and so closed after it.
+            self.audit = self.audit_reader = await stack.enter_async_context(self._open_audit(self.core_database))
         streams = self.settings.streams
         limits = RunLimits(retention_s=streams.retention_s, stop_grace_s=streams.stop_grace_s)
         self.runs = await stack.enter_async_context(
@@ -285,8 +297,12 @@ async def open_realm(
     roots: Iterable[Path],
     started_at: datetime,
     metrics: Metrics = NO_METRICS,
+    open_audit: OpenAudit | None = None,
 ) -> AsyncIterator[Realm]:
-    """Open one tenant's world and close it in order: runs, services, activations, databases."""
+    """Open one tenant's world and close it in order: runs, services, activations, databases.
+
+    Nothing is written down without `open_audit`.
+    """
     realm = Realm(
         tenant=tenant,
         settings=settings,
@@ -299,6 +315,7 @@ async def open_realm(
         roots=tuple(roots),
         started_at=started_at,
         metrics=metrics,
+        open_audit=open_audit,
     )
     async with AsyncExitStack() as stack:
         await realm.open(stack)

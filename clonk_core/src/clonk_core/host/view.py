@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from clonk_core.errors import Unavailable
-from clonk_core.interfaces import Database, KeyKeeper, PluginStatus, Run, RunSummary, Transaction
+from clonk_core.interfaces import AuditReader, Database, KeyKeeper, PluginStatus, Run, RunSummary, Transaction
 from clonk_core.messages import Caller, JsonValue, Method, Quota
 from clonk_core.schema.openrpc import document
 from clonk_core.wire.error_codes import code_and_status
@@ -69,6 +69,12 @@ class RealmHub:
     @property
     def plugins(self) -> Sequence[PluginStatus]:
         return self._realm.plugins.statuses
+
+    @property
+    def audit(self) -> AuditReader:
+        if self._realm.audit_reader is None:
+            raise Unavailable("the audit log is off; `audit.enabled` in the configuration turns it on")
+        return self._realm.audit_reader
 
     def methods(self, caller: Caller) -> Sequence[Method]:
         return [method for method in self._realm.registry.methods if method.may_be_called_by(caller)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from clonk_core.metrics import NO_METRICS, Metrics
-from clonk_core.storage.sqlite import SqliteDatabase, Synchronous, open_sqlite
+from clonk_core.storage.sqlite import SqliteDatabase, Synchronous, open_sqlite, open_sqlite_read_only
 
 CORE_DATABASE: Final = "clonk"
 """Name of the core's database, without the ending."""
@@ -24,3 +24,8 @@ def open_core_database(
     """Open `clonk.db` in the data directory, migrated; takes and raises what `open_sqlite` does."""
     path = data_dir / f"{CORE_DATABASE}.db"
     return open_sqlite(path, CORE_DATABASE, migrations=[CORE_MIGRATIONS], synchronous=synchronous, metrics=metrics)
+
+
+def open_core_database_read_only(data_dir: Path) -> AbstractAsyncContextManager[SqliteDatabase]:
+    """Open `clonk.db` in the data directory for reading, as it is; raises as `open_sqlite_read_only` does."""
+    return open_sqlite_read_only(data_dir / f"{CORE_DATABASE}.db", CORE_DATABASE)

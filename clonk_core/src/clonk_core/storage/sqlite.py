@@ -177,6 +177,29 @@ async def open_sqlite(
         await database.aclose()
 
 
+@asynccontextmanager
+async def open_sqlite_read_only(path: Path, name: str | None = None) -> AsyncIterator[SqliteDatabase]:
+    """Open a database that is there for reading, beside whoever writes it. It is neither made nor migrated.
+
+    Beside a database that nobody has open, SQLite makes its two helper files (`-wal`, `-shm`) anew, empty.
+
+    Args:
+        path: The file.
+        name: Name without ending; the file's when None.
+
+    Raises:
+        StorageError: There is none, or it cannot be read.
+    """
+    with trio.CancelScope(shield=True):
+        reader = await _connect(path, _prepare_reader, flags=apsw.SQLITE_OPEN_READONLY)
+    # In the writer's place, too: whoever writes is told that the file cannot be written.
+    database = SqliteDatabase(name or path.stem, path, reader, reader)
+    try:
+        yield database
+    finally:
+        await database.aclose()
+
+
 async def _connect(
     path: Path,
     prepare: Callable[[apsw.Connection], None],
