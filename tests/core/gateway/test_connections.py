@@ -40,7 +40,8 @@ class Clock(Activation):
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[WebSocketConnection]:
-    async with open_websocket_url(url) as socket:
+    # The library's reader waits for ever for room in its queue when nobody reads on.
+    async with open_websocket_url(url, message_queue_size=100_000) as socket:
         yield socket
         # The library's client leaves its socket open when the server has closed first.
         await trio.aclose_forcefully(socket._stream)
