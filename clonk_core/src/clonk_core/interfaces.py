@@ -85,6 +85,18 @@ class Database(Protocol):
         """
 
 
+class CoreDatabase(Database, Protocol):
+    """The core's own database, which every call at the door writes a row into."""
+
+    async def write_small(
+        self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Like `write_grouped`, for a row that somebody waits for and that is small: it must take some 10 us.
+
+        When nobody else is writing it is done here and now, without a checkpoint; else with the others.
+        """
+
+
 class Run(Protocol):
     """An ordered, numbered log of events with exactly one last event, `done`."""
 

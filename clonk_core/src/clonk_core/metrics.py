@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 FamilyKind = Literal["counter", "gauge", "histogram"]
-DatabaseUse = Literal["run", "read", "grouped"]
+DatabaseUse = Literal["run", "read", "grouped", "direct"]
 
 
 class Family:

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from clonk_core.config.settings import AuditSettings
-    from clonk_core.interfaces import AuditWriter, Database
+    from clonk_core.interfaces import AuditWriter, CoreDatabase
 
 
-def audit_writer(database: "Database", settings: "AuditSettings") -> "AuditWriter | None":
+def audit_writer(database: "CoreDatabase", settings: "AuditSettings") -> "AuditWriter | None":
     """Return where changes are written down: the audit log of `clonk.db`; None when it is off."""
     if not settings.enabled:
         return None

@@ -18,7 +18,7 @@ from clonk_core.config.settings import AuditSettings
 from clonk_core.errors import ClonkError, InvalidParams
 from clonk_core.gateway import audit_store as store
 from clonk_core.gateway.audit_chain import SWEEP, ChainCheck, Values, body_of, read_head
-from clonk_core.interfaces import Database, Log, Row
+from clonk_core.interfaces import CoreDatabase, Log, Row
 from clonk_core.messages import AuditEntry, AuditFilters, AuditReport, AuditRow, Caller
 
 POLL_S: Final = 1.0
@@ -54,7 +54,7 @@ class AuditLog:
     """
 
     def __init__(
-        self, database: Database, *, retention_days: float = math.inf, clock: Callable[[], datetime] = utc_now
+        self, database: CoreDatabase, *, retention_days: float = math.inf, clock: Callable[[], datetime] = utc_now
     ) -> None:
         self._database = database
         self._retention_days = retention_days
@@ -71,7 +71,7 @@ class AuditLog:
             StorageFull, StorageError: It is not kept.
         """
         values, body = _prepared(entry, self._clock())
-        await self._database.write_grouped(store.append, values, body)
+        await self._database.write_small(store.append, values, body)
         if self._written is not None:
             self._written.set()
             self._written = None
@@ -191,7 +191,7 @@ class _Follower:
 
 @asynccontextmanager
 async def open_audit(
-    database: Database, settings: AuditSettings, *, log: Log, clock: Callable[[], datetime] = utc_now
+    database: CoreDatabase, settings: AuditSettings, *, log: Log, clock: Callable[[], datetime] = utc_now
 ) -> AsyncIterator[AuditLog]:
     """Give the audit log of a database, and drop its old rows as long as the context is open."""
     audit = AuditLog(database, retention_days=settings.retention_days, clock=clock)

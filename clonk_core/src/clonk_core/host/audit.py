@@ -6,7 +6,7 @@ from typing import Final, Protocol, TypeAlias
 
 import attrs
 
-from clonk_core.interfaces import AuditReader, AuditWriter, Database
+from clonk_core.interfaces import AuditReader, AuditWriter, CoreDatabase
 from clonk_core.messages import AuditEntry, Call, JsonValue
 from clonk_core.schema.shorten import shorten
 
@@ -18,7 +18,7 @@ class AuditBook(AuditWriter, AuditReader, Protocol):
     """An audit log: to write and to read."""
 
 
-OpenAudit: TypeAlias = Callable[[Database], AbstractAsyncContextManager[AuditBook]]
+OpenAudit: TypeAlias = Callable[[CoreDatabase], AbstractAsyncContextManager[AuditBook]]
 """Opens the audit log in the core's database."""
 
 

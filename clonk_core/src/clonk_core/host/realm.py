@@ -30,7 +30,7 @@ from clonk_core.host.plugin_host import PluginHost
 from clonk_core.host.services import supervise
 from clonk_core.host.view import RealmHub
 from clonk_core.ids import new_id
-from clonk_core.interfaces import AuditReader, AuditWriter, Database, Following, SettingOrigin
+from clonk_core.interfaces import AuditReader, AuditWriter, CoreDatabase, Database, Following, SettingOrigin
 from clonk_core.messages import AuditEntry, Call, Caller, ErrorObject, JsonValue, Method, Reply, reach_of
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.observe.logs import Logs
@@ -209,7 +209,7 @@ class Realm:
     async def open(self, stack: AsyncExitStack) -> None:
         """Build the activations, open the databases and get everything ready for the first call."""
         make_folder(self.workspaces_dir, mode=0o777)
-        self.core_database: Database = await stack.enter_async_context(
+        self.core_database: CoreDatabase = await stack.enter_async_context(
             open_core_database(self.data_dir, metrics=self.metrics)
         )
         await self._open_secrets()

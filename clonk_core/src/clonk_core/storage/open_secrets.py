@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from clonk_core.errors import ClonkError
-from clonk_core.interfaces import Database, Log, Transaction
+from clonk_core.interfaces import CoreDatabase, Log, Transaction
 from clonk_core.storage.core_tables import CORE_DATABASE, open_core_database
 from clonk_core.storage.secret_key import KeySource
 from clonk_core.storage.secrets import SecretStore
@@ -16,7 +16,7 @@ _HAS_TABLES: Final = "select 1 from sqlite_schema where type = 'table' and name 
 
 
 @asynccontextmanager
-async def open_secrets(data_dir: Path, keys: KeySource) -> AsyncIterator[tuple[SecretStore, Database]]:
+async def open_secrets(data_dir: Path, keys: KeySource) -> AsyncIterator[tuple[SecretStore, CoreDatabase]]:
     """Open the secrets to change them, beside a running server or without one; `clonk.db` is made when it is missing.
 
     What is written is on the disk when the call returns: a rotation drops the old key after it.
