@@ -1,6 +1,6 @@
 """Small writes on the loop's own thread: kept like all others, and never in anyone's way."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import apsw
@@ -85,7 +85,11 @@ async def test_beside_another_s_transaction_it_waits_without_holding_the_loop(
 async def test_many_at_once_beside_other_writers_are_all_kept(database: SqliteDatabase) -> None:
     async with trio.open_nursery() as nursery:
         for number in range(3 * LONG_WAY_EVERY):
-            kinds: list[Callable[..., object]] = [database.write_small, database.write_small, database.write_grouped]
+            kinds: list[Callable[..., Awaitable[int]]] = [
+                database.write_small,
+                database.write_small,
+                database.write_grouped,
+            ]
             nursery.start_soon(kinds[number % 3], add, number)
     assert await database.read(numbers) == list(range(3 * LONG_WAY_EVERY))
 
