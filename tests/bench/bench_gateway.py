@@ -42,6 +42,7 @@ SECTIONS: Final[dict[str, Any]] = {
         ]
     },
     "audit": {"enabled": True},
+    "logging": {"level": "info", "format": "json"},
 }
 
 

@@ -199,6 +199,7 @@ async def open_app(blueprint: Blueprint, *, logs: Logs | None = None, listening:
                 show_params=Masking(max_bytes=settings.audit.max_params_bytes).params,
                 clock=time.time,
                 log=logs.get("gateway"),
+                requests=settings.logging.requests,
             )
             async with (
                 _open_tokens(settings.auth, logs.get("gateway")) as tokens,

@@ -312,10 +312,13 @@ class LoggingSettings:
         level: Least important records that are kept.
         format: `pretty` for people, `json` for programs, one record a line; `auto` is `pretty` on a terminal and `json`
             otherwise.
+        requests: Which calls get a line: `all`, those that `failed`, or `none`. Each has an entry in the audit log
+            besides.
     """
 
     level: Literal["debug", "info", "warning", "error"] = attrs.field(default="info", metadata={"flag": "--log-level"})
     format: Literal["auto", "json", "pretty"] = attrs.field(default="auto", metadata={"flag": "--log-format"})
+    requests: Literal["all", "failed", "none"] = "all"
 
 
 @attrs.frozen(kw_only=True)

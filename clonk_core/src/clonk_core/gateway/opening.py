@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 import attrs
 import trio
@@ -40,7 +40,8 @@ class Parts:
         tokens: Verifies tokens of the identity provider; None without one.
         show_params: Gives a call's arguments as they may be written down.
         clock: Gives the time of day (POSIX, in seconds).
-        log: Where faults are told.
+        log: Where calls and faults are told.
+        requests: Which calls are told.
     """
 
     database: Database
@@ -50,6 +51,7 @@ class Parts:
     show_params: ShowParams
     clock: Callable[[], float]
     log: Log
+    requests: Literal["all", "failed", "none"] = "all"
 
 
 @asynccontextmanager
@@ -70,7 +72,7 @@ async def open_gateway(
         realms,
         authenticator=authenticator,
         admission=Admission(settings, limiter, counters.rate_limited if counters else _count_nothing),
-        records=Records(parts.audit, parts.show_params, counters, limiter, parts.log),
+        records=Records(parts.audit, parts.show_params, counters, limiter, parts.log, requests=parts.requests),
         watch=watch,
         keys=office,
         log=parts.log,

@@ -1,7 +1,7 @@
 """What became of each call: in the audit log before the answer leaves, in the metrics, and in the log."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import trio
 
@@ -46,6 +46,7 @@ class Records:
         counters: The metrics; None when they are off.
         limiter: Bounds how many refusals are written down.
         log: Where calls are told.
+        requests: Which calls are told.
     """
 
     def __init__(
@@ -55,12 +56,15 @@ class Records:
         counters: Counters | None,
         limiter: Limiter,
         log: Log,
+        *,
+        requests: Literal["all", "failed", "none"] = "all",
     ) -> None:
         self._audit = audit
         self._show_params = show_params
         self._counters = counters
         self._limiter = limiter
         self._log = log
+        self._requests = requests
 
     async def call(self, request: Request, connection: Connection, call_id: str, notes: "CallNotes") -> None:
         """Write down a call that has ended; a cancelled one too.
@@ -71,15 +75,8 @@ class Records:
         method = notes.method
         if self._counters is not None:
             self._counters.call_ended(method.name if method else "unknown", notes.outcome, notes.duration_s)
-        self._log.debug(
-            "call",
-            method=request.method[:_SHOWN_CHARACTERS],
-            caller=connection.caller.id if connection.caller else None,
-            transport=connection.transport,
-            peer=connection.peer,
-            outcome=notes.outcome,
-            duration_ms=round(notes.duration_s * 1000, 3),
-        )
+        if self._requests == "all" or (self._requests == "failed" and notes.outcome != "ok"):
+            self._tell(request, connection, notes)
         # Strangers' calls are no entries: what they may do is harmless, and what they may not is refused and counted.
         if self._audit is None or connection.caller is None or connection.caller.kind == "stranger":
             return
@@ -89,6 +86,17 @@ class Records:
                 await self._write(entry, notes)
         else:
             await self._write(entry, notes)
+
+    def _tell(self, request: Request, connection: Connection, notes: "CallNotes") -> None:
+        self._log.info(
+            "request",
+            method=request.method[:_SHOWN_CHARACTERS],
+            caller=connection.caller.id if connection.caller else None,
+            transport=connection.transport,
+            peer=connection.peer,
+            outcome=notes.outcome,
+            duration_ms=round(notes.duration_s * 1000, 3),
+        )
 
     async def refused(self, reason: str, connection: Connection) -> None:
         """Write down a credential that was refused."""

@@ -4,6 +4,7 @@ import sys
 from collections.abc import MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, Final, Literal, TextIO, cast
 
 import structlog
@@ -27,10 +28,16 @@ _request: ContextVar[tuple[str, str | None] | None] = ContextVar("clonk_request"
 def _mask_secrets(_logger: object, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Mask members named like a secret: the last net, for what should not have been logged at all."""
     for name in record:
-        lowered = name.lower()
-        if any(word in lowered for word in _SECRET_WORDS):
+        if _is_named_like_a_secret(name):
             record[name] = MASK
     return record
+
+
+@lru_cache(maxsize=1000)
+def _is_named_like_a_secret(name: str) -> bool:
+    """Remembered, since a dozen names come with every request: half the cost of its line."""
+    lowered = name.lower()
+    return any(word in lowered for word in _SECRET_WORDS)
 
 
 class request_context:  # noqa: N801 - used like the function that it would be, were that not three times slower
