@@ -169,8 +169,9 @@ class Gateway:
             )
 
     async def _refuse(self, refused: Refused, connection: Connection) -> NoReturn:
-        await self._records.refused(refused.reason, connection)
+        # First, so that a flood is bounded in the log and the audit log, too.
         await self._admission.stranger(connection)
+        await self._records.refused(refused.reason, connection)
         raise await self._authenticator.refuse(refused, connection) from refused
 
     # ── calls ────────────────────────────────────────────────────────────────
