@@ -8,7 +8,7 @@
 #   docker run --rm -v clonk-data:/var/clonk clonk clonk keys create admin --scope '*'      prints one, this once
 #   docker run -d --init -p 127.0.0.1:4444:4444 -p 127.0.0.1:4445:4445 -v clonk-data:/var/clonk \
 #     -e CLONK_SERVER__HOST=0.0.0.0 -e CLAUDE_CODE_OAUTH_TOKEN clonk
-#   docker run -i --init --rm -v clonk-data:/var/clonk clonk clonk stdio     serves the program that starts it, without a port
+#   docker run -i --init --rm -v clonk-data:/var/clonk clonk clonk stdio      serves the program that starts it, no port
 
 FROM python:3.12-slim
 
