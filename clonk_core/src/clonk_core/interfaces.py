@@ -232,6 +232,7 @@ class KeyKeeper(Protocol):
         Raises:
             NotFound: There is none.
             Conflict: It stands in the configuration.
+            Forbidden: It may do more than the caller.
         """
 
     async def rotate(self, caller: Caller, key_id: str, keep_old_for_s: float) -> tuple[ApiKeyInfo, str]:

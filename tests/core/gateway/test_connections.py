@@ -137,6 +137,15 @@ async def test_a_stranger_s_body_is_small(open_guarded: OpenGuarded) -> None:
         assert (await post(addresses.http.port, body, secret_of("a"))).status == 200
 
 
+async def test_a_stranger_s_message_is_small(open_guarded: OpenGuarded) -> None:
+    async with open_guarded(key_settings("a")) as host, served(host) as addresses:
+        async with opened(addresses.websocket.url("ws", "/ws")) as socket:
+            assert (await ask(socket, "health.check", {"x": "y" * 100_000}, id=None))["error"]["code"] == 413
+            assert "result" in await ask(socket, "auth.authenticate", {"api_key": secret_of("a")})
+            answer = await ask(socket, "auth.whoami", {"x": "y" * 1_000_000})
+            assert answer["error"]["data"]["kind"] == "invalid_params"
+
+
 async def test_who_does_not_say_in_time_is_closed(open_guarded: OpenGuarded) -> None:
     async with open_guarded(key_settings("a"), auth={"authenticate_within_s": 0.3}) as host, served(host) as addresses:
         url = addresses.websocket.url("ws", "/ws")

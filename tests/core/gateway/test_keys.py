@@ -172,6 +172,8 @@ async def test_whoever_keeps_keys_becomes_no_more_by_it(open_guarded: OpenGuarde
         await keys.create(LOCAL_CALLER, KeyRequest(id="strong", scopes=("*",)))
         with pytest.raises(Forbidden):
             await keys.rotate(keeper, "strong", 0)
+        with pytest.raises(Forbidden):
+            await keys.revoke(keeper, "strong")
         elsewhere = Caller(id="e", kind="key", tenant="other", scopes=frozenset({"*"}))
         assert list(keys.list(elsewhere)) == []
         with pytest.raises(NotFound):

@@ -113,7 +113,7 @@ class Keys(Activation):
         """
         return self._hub.keys.get(call.caller, id)
 
-    @method(scope="admin", destructive=True, idempotent=True, errors=[NotFound, Conflict])
+    @method(scope="admin", destructive=True, idempotent=True, errors=[NotFound, Conflict, Forbidden])
     async def revoke(self, call: Call, id: KeyId) -> ApiKeyInfo:
         """Take a key back for good: its open connections and streams end within seconds, and so do its runs.
 

@@ -155,7 +155,7 @@ async def _port(host: str, port: int, setting: str, client: Callable[[str], Any]
     if port == 0:
         return CheckResult(state="ok", message="any free one")
     try:
-        listeners, _ = await open_listeners(host, port, setting=setting)
+        listeners, _ = await open_listeners(host, port, setting=setting, loopback_only=False)
     except ConfigError as error:
         authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if await _is_clonk(client(authority)):
@@ -170,10 +170,10 @@ async def _is_clonk(client: Any) -> bool:
     with trio.move_on_after(RUNNING_LIMIT_S):
         try:
             async with client:
-                info = await client.call("hub.info")
+                report = await client.call("health.check")  # answered also to those without a key
         except ClientError:
             return False
-        return isinstance(info, dict) and info.get("name") == "clonk"
+        return isinstance(report, dict) and {"status", "parts"} <= set(report)
     return False
 
 

@@ -25,7 +25,7 @@ general [errors](errors.md).
 
 A method that *streams* answers with a subscription and then sends numbered events, the last of them `done`. A *durable*
 one goes on when its reader leaves, and can be read on with `rpc.resume` or `Last-Event-ID`. *Scope* is what an API key
-must hold in a later version; for now every caller holds all.
+must hold; of several, one is enough.
 """
 
 _ERRORS_HEAD = f"""\

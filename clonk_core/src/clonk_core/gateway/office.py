@@ -82,9 +82,10 @@ class KeyOffice:
         _check_gives_no_more(caller, key)
         if any(known.id == key.id for known in self._ring.keys):
             raise Conflict(f"there is a key {key.id!r} already, perhaps a revoked one; choose another id", id=key.id)
+        # Written down first: what cannot be written down is not done.
+        await self._note(caller, "keys.create", key, {"scopes": sorted(key.scopes), "tenant": key.tenant})
         await self._store.add(key)
         await self.refresh()
-        await self._note(caller, "keys.create", key, {"scopes": sorted(key.scopes), "tenant": key.tenant})
         return key.info(self._clock()), secret
 
     async def revoke(self, caller: Caller, key_id: str) -> ApiKeyInfo:
@@ -93,11 +94,14 @@ class KeyOffice:
         Raises:
             NotFound: There is none.
             Conflict: It stands in the configuration.
+            Forbidden: It may do more than the caller.
         """
-        self._check_stored(self._find(caller, key_id))
+        known = self._find(caller, key_id)
+        self._check_stored(known)
+        _check_gives_no_more(caller, known)
+        await self._note(caller, "keys.revoke", known, {})
         key = await self._store.revoke(key_id, self._now())
         await self.refresh()
-        await self._note(caller, "keys.revoke", key, {})
         return key.info(self._clock())
 
     async def rotate(self, caller: Caller, key_id: str, keep_old_for_s: float) -> tuple[ApiKeyInfo, str]:
@@ -113,9 +117,11 @@ class KeyOffice:
         _check_gives_no_more(caller, known)
         secret = new_secret(key_id)
         now = self._now()
+        if known.revoked_at is not None:
+            raise Conflict(f"the key {key_id!r} was revoked; make a new one", id=key_id)
+        await self._note(caller, "keys.rotate", known, {"keep_old_for_s": keep_old_for_s})
         key = await self._store.rotate(key_id, hash_of(secret), now, now + timedelta(seconds=keep_old_for_s))
         await self.refresh()
-        await self._note(caller, "keys.rotate", key, {"keep_old_for_s": keep_old_for_s})
         return key.info(self._clock()), secret
 
     def _made(self, caller: Caller, wanted: KeyRequest) -> tuple[ApiKey, str]:

@@ -36,6 +36,9 @@ _PONG_S: Final = 20.0
 """Longest time for a sign of life after a ping."""
 
 _GOING_AWAY: Final = 1001
+STRANGER_MESSAGE_BYTES: Final = 64 * 1024
+"""Largest message of one who has not said who they are."""
+
 _PING_TIMEOUT: Final = 1011
 _POLICY: Final = 1008
 """RFC 6455, section 7.4.1: the connection may not go on."""
@@ -162,6 +165,12 @@ class _Peer:
             send_timeout_s=self._settings.send_timeout_s,
             metrics=server.metrics,
         )
+        self._socket.message_limit = self._message_limit
+
+    def _message_limit(self) -> int:
+        """Return the largest message: what strangers may call takes few words."""
+        limit = self._settings.max_message_bytes
+        return min(limit, STRANGER_MESSAGE_BYTES) if self.is_stranger else limit
 
     @property
     def is_stranger(self) -> bool:

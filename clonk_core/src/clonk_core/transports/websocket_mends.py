@@ -18,7 +18,7 @@ Written for trio-websocket 0.12 and wsproto 1.3, which it uses; no extension is 
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -70,6 +70,7 @@ class ServerConnection(WebSocketConnection):
         metrics: Count the bytes.
 
     Attributes:
+        message_limit: Gives the largest message that is taken now; below 64 KiB `max_message_bytes` counts.
         last_received_s: When something came in, on trio's clock.
         stalled: Whether it ended because the reader took nothing for too long.
     """
@@ -95,6 +96,7 @@ class ServerConnection(WebSocketConnection):
         self._decoder = _BytesDecoder()
         self._frames: FrameDecoder | None = None
         self._parts: list[bytes] = []
+        self.message_limit: Callable[[], int] = lambda: max_message_bytes
         self._size = 0
         self._torn = False
         self._piece_began_s: float | None = None
@@ -309,7 +311,7 @@ class ServerConnection(WebSocketConnection):
     def _join(self, event: BytesMessage) -> bytes | CallError | None:
         """Take a piece of a message, and return the message when it is the last."""
         self._size += len(event.data)
-        if self._size <= self._max_message_size:
+        if self._size <= self.message_limit():
             self._parts.append(bytes(event.data))
         else:
             self._parts.clear()
@@ -319,8 +321,8 @@ class ServerConnection(WebSocketConnection):
         self._size, self._parts = 0, []
         if self._close_reason is not None:
             return None  # only the answer to our close frame matters now
-        if size > self._max_message_size:
-            limit = self._max_message_size
+        limit = self.message_limit()
+        if size > limit:
             return TooLarge(f"the message has {size} bytes; at most {limit} are taken", limit=limit)
         if not self._decoder.is_text:
             return InvalidRequest("a binary message; send JSON in text messages")
