@@ -28,3 +28,17 @@ def own_key(environ: Mapping[str, str]) -> str | None:
         return Path(name).read_text(encoding="utf-8").strip() or None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{FILE_VARIABLE}: {name} cannot be read: {error}") from error
+
+
+def refusal(message: str, environ: Mapping[str, str]) -> str:
+    """Return what to tell when a server did not take the key, or wanted one: what to do about it.
+
+    Args:
+        message: What the server said, in its own terms of headers and methods.
+        environ: The environment that the key comes from.
+    """
+    if environ.get(VARIABLE, "").strip():
+        return f"{message}; look at {VARIABLE}"
+    if environ.get(FILE_VARIABLE):
+        return f"{message}; look at {FILE_VARIABLE}"
+    return f"the server wants an API key: set {VARIABLE}, or {FILE_VARIABLE}; `clonk keys create` there makes one"

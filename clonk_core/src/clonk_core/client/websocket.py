@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 import trio
 
 from clonk_core.client.backoff import RETRIES
-from clonk_core.client.base import ConnectionLost
+from clonk_core.client.base import ConnectionLost, RemoteError
 from clonk_core.client.duplex import DuplexClient, Link, LinkClosed
+from clonk_core.errors import ParseError
+from clonk_core.wire.peer import Failed, parse_from_server
 
 _CONNECT_S: Final = 10.0
 _CLOSE_S: Final = 1.0
@@ -49,7 +51,7 @@ class WebSocketClient(DuplexClient):
     @asynccontextmanager
     async def open_link(self) -> AsyncIterator[Link]:
         """Connect; see `DuplexClient.open_link`."""
-        from trio_websocket import HandshakeError
+        from trio_websocket import ConnectionRejected, HandshakeError
 
         stream, host, resource = await self._open_stream()
         refused: BaseException | None = None
@@ -68,6 +70,8 @@ class WebSocketClient(DuplexClient):
         finally:
             # The library leaves its socket open when the server refuses or closes first.
             await trio.aclose_forcefully(stream)
+        if isinstance(refused, ConnectionRejected):
+            raise _refusal(refused.body, f"{self._url} takes no WebSocket: HTTP {refused.status_code}") from refused
         if refused is not None:
             raise ConnectionLost(f"{self._url} takes no WebSocket: {refused!r}") from refused
 
@@ -130,6 +134,16 @@ class WebSocketClient(DuplexClient):
             await trio.aclose_forcefully(stream)
             raise
         return secured
+
+
+def _refusal(body: bytes | None, otherwise: str) -> ConnectionLost | RemoteError:
+    """Return the error that a handshake was refused with; what is no Clonk's answer is no server."""
+    try:
+        answers = parse_from_server(body or b"")
+    except ParseError:
+        return ConnectionLost(otherwise)
+    failed = next((answer for answer in answers if isinstance(answer, Failed)), None)
+    return ConnectionLost(otherwise) if failed is None else RemoteError.of(failed.error)
 
 
 class _SocketLink:
