@@ -16,7 +16,7 @@ def own_key(environ: Mapping[str, str]) -> str | None:
     There is no flag for it: arguments can be read by every user of the machine, and end in the shell's history.
 
     Raises:
-        ConfigError: The file cannot be read.
+        ConfigError: The file cannot be read, or there is no key in it.
     """
     key = environ.get(VARIABLE, "").strip()
     if key:
@@ -25,9 +25,12 @@ def own_key(environ: Mapping[str, str]) -> str | None:
     if not name:
         return None
     try:
-        return Path(name).read_text(encoding="utf-8").strip() or None
+        key = Path(name).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{FILE_VARIABLE}: {name} cannot be read: {error}") from error
+    if not key:
+        raise ConfigError(f"{FILE_VARIABLE}: there is no key in {name}")
+    return key
 
 
 def refusal(message: str, environ: Mapping[str, str]) -> str:

@@ -95,7 +95,8 @@ class KeyOffice:
         await self._store.add(key)
         await self.refresh()
         await self._note(caller, "keys.create", key, {"scopes": sorted(key.scopes), "tenant": key.tenant})
-        return key.info(self._clock()), secret
+        # As it is kept, with times in milliseconds, so that nobody is told what a later look will not show.
+        return self.get(caller, key.id), secret
 
     async def revoke(self, caller: Caller, key_id: str) -> ApiKeyInfo:
         """Take a key back.
@@ -164,9 +165,7 @@ class KeyOffice:
 
     async def _note(self, caller: Caller, action: str, key: ApiKey, detail: dict[str, JsonValue]) -> None:
         if self._audit is not None:
-            entry = AuditEntry(
-                kind="key", caller=caller, action=action, target=key.id, peer=self._peer, detail=detail
-            )
+            entry = AuditEntry(kind="key", caller=caller, action=action, target=key.id, peer=self._peer, detail=detail)
             await self._audit.write(entry)
 
 
