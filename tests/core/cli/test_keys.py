@@ -271,7 +271,7 @@ def test_the_help_shows_what_a_scope_looks_like(clonk: Clonk) -> None:
 async def _until_closed(url: str, key: str, change: Callable[[], Any]) -> tuple[int, str]:
     """Open a WebSocket with a key, do something, and return with what it was closed."""
     host, port = url.removeprefix("ws://").removesuffix("/ws").split(":")
-    headers = [("Authorization", f"Bearer {key}")]
+    headers = [(b"Authorization", f"Bearer {key}".encode())]
     # The library leaves its socket open when the server closes first.
     async with await trio.open_tcp_stream(host, int(port)) as stream, trio.open_nursery() as nursery:
         socket = await wrap_client_stream(nursery, stream, host, "/ws", extra_headers=headers)
@@ -282,7 +282,8 @@ async def _until_closed(url: str, key: str, change: Callable[[], Any]) -> tuple[
             with pytest.raises(ConnectionClosed):
                 while True:
                     await socket.get_message()
-        return int(socket.closed.code), str(socket.closed.reason)
+        assert socket.closed is not None
+        return socket.closed.code, str(socket.closed.reason)
 
 
 def test_a_running_server_notices_every_change(guarded: Any, served: Any, clonk: Clonk) -> None:
