@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
-from clonk_core.client.base import ConnectionLost
+from clonk_core.client.base import ConnectionLost, RemoteError
 from clonk_core.client.http import HttpClient
 from clonk_core.client.websocket import WebSocketClient
 from clonk_core.messages import LOCAL_CALLER, KeyRequest
@@ -103,6 +103,21 @@ async def test_a_wrong_first_message_is_refused_and_may_be_mended(
             assert (await ask(socket, "auth.whoami"))["error"]["code"] == 401
             assert "result" in await ask(socket, "auth.authenticate", {"api_key": secret_of("ws")})
             assert "result" in await ask(socket, "auth.whoami")
+
+
+async def test_our_own_clients_say_what_a_refused_key_was_answered(open_guarded: OpenGuarded) -> None:
+    far = key_settings("far", allowed_networks=["192.0.2.0/24"])
+    async with open_guarded(far) as host, served(host) as addresses:
+        for key, kind in (("wrong", "unauthenticated"), (secret_of("far"), "forbidden")):
+            clients: list[HttpClient | WebSocketClient] = [
+                HttpClient(addresses.http.url("http"), api_key=key),
+                WebSocketClient(addresses.websocket.url("ws", "/ws"), api_key=key),
+            ]
+            for client in clients:
+                with pytest.raises(RemoteError) as caught:
+                    async with client:
+                        await client.call("hub.info")
+                assert caught.value.kind == kind
 
 
 async def test_over_http_the_header_says_who_calls(open_guarded: OpenGuarded) -> None:

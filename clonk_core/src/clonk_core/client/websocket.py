@@ -16,6 +16,7 @@ from clonk_core.wire.peer import Failed, parse_from_server
 
 _CONNECT_S: Final = 10.0
 _CLOSE_S: Final = 1.0
+_MAY_NOT: Final = frozenset({401, 403})
 _MAX_MESSAGE_BYTES: Final = 256 * 2**20
 """Results have no limit of their own; memory has."""
 
@@ -71,7 +72,8 @@ class WebSocketClient(DuplexClient):
             # The library leaves its socket open when the server refuses or closes first.
             await trio.aclose_forcefully(stream)
         if isinstance(refused, ConnectionRejected):
-            raise _refusal(refused.body, f"{self._url} takes no WebSocket: HTTP {refused.status_code}") from refused
+            otherwise = f"{self._url} takes no WebSocket: HTTP status {refused.status_code}"
+            raise _refusal(refused.status_code, refused.body, otherwise) from refused
         if refused is not None:
             raise ConnectionLost(f"{self._url} takes no WebSocket: {refused!r}") from refused
 
@@ -136,8 +138,13 @@ class WebSocketClient(DuplexClient):
         return secured
 
 
-def _refusal(body: bytes | None, otherwise: str) -> ConnectionLost | RemoteError:
-    """Return the error that a handshake was refused with; what is no Clonk's answer is no server."""
+def _refusal(status: int, body: bytes | None, otherwise: str) -> ConnectionLost | RemoteError:
+    """Return the error of a handshake that was refused: the server's own where the caller may not come in.
+
+    Anything else may be a proxy's, or passes: there is no server at this address now.
+    """
+    if status not in _MAY_NOT:
+        return ConnectionLost(otherwise)
     try:
         answers = parse_from_server(body or b"")
     except ParseError:
