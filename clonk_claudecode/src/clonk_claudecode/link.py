@@ -3,7 +3,8 @@
 import os
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from clonk_core.client.key import own_key
+from clonk_core.client.base import RemoteError
+from clonk_core.client.key import own_key, refusal
 
 if TYPE_CHECKING:
     from clonk_core.client.http import HttpClient
@@ -24,3 +25,8 @@ def new_client(url: str) -> "Client":
     from clonk_core.client.http import HttpClient
 
     return HttpClient(url, api_key=key)
+
+
+def refusal_text(error: RemoteError) -> str:
+    """Return what to tell of an error that a server answered."""
+    return refusal(error.message, os.environ) if error.kind == "unauthenticated" else error.message

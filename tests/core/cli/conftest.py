@@ -205,6 +205,13 @@ def clonk(place: Place) -> Clonk:
     return run
 
 
+@pytest.fixture
+def guarded(place: Place) -> Place:
+    """The same folder, where callers are asked who they are."""
+    del place.environ["CLONK_AUTH__ENABLED"]
+    return place
+
+
 @attrs.define
 class Served:
     """A running `clonk serve`."""

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
-from clonk_core.client.base import ConnectionLost
+from clonk_core.client.base import RemoteError
 from clonk_core.client.http import HttpClient
 from clonk_core.client.websocket import WebSocketClient
 from clonk_core.messages import LOCAL_CALLER, KeyRequest
@@ -105,6 +105,21 @@ async def test_a_wrong_first_message_is_refused_and_may_be_mended(
             assert "result" in await ask(socket, "auth.whoami")
 
 
+async def test_our_own_clients_say_what_a_refused_key_was_answered(open_guarded: OpenGuarded) -> None:
+    far = key_settings("far", allowed_networks=["192.0.2.0/24"])
+    async with open_guarded(far) as host, served(host) as addresses:
+        for key, kind in (("wrong", "unauthenticated"), (secret_of("far"), "forbidden")):
+            clients: list[HttpClient | WebSocketClient] = [
+                HttpClient(addresses.http.url("http"), api_key=key),
+                WebSocketClient(addresses.websocket.url("ws", "/ws"), api_key=key),
+            ]
+            for client in clients:
+                with pytest.raises(RemoteError) as caught:
+                    async with client:
+                        await client.call("hub.info")
+                assert caught.value.kind == kind
+
+
 async def test_over_http_the_header_says_who_calls(open_guarded: OpenGuarded) -> None:
     body = orjson.dumps(
         {"jsonrpc": "2.0", "method": "auth.authenticate", "params": {"api_key": secret_of("a")}, "id": 1}
@@ -192,9 +207,10 @@ async def test_a_revoked_key_s_connections_streams_and_runs_end(open_guarded: Op
                 while host.app.realm.count_runs("gone") or not ended:
                     await trio.sleep(0.01)
         assert len(ended) == 1
-        with pytest.raises(ConnectionLost, match="401"):
+        with pytest.raises(RemoteError) as caught:
             async with WebSocketClient(url, api_key=secret, retries=0) as client:
                 await client.call("auth.whoami")
+        assert caught.value.kind == "unauthenticated"
 
 
 async def test_an_expired_key_s_connection_ends_and_its_runs_go_on(open_guarded: OpenGuarded) -> None:

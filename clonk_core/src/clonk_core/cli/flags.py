@@ -21,7 +21,7 @@ class SettingFlags:
     """Settings given on the command line; the configuration checks them.
 
     Attributes:
-        host: Address to listen on; only the loopback for now.
+        host: Address to listen on; one beyond the loopback only with authentication.
         http_port: Port of HTTP and SSE; 0 takes any free one.
         websocket_port: Port of WebSocket; 0 takes any free one.
         data_dir: Folder of the databases and workspaces.

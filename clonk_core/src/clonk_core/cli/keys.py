@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
 
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from clonk_core.messages import ApiKeyInfo
 
 Scopes = Annotated[tuple[str, ...], Parameter(name="--scope", negative=())]
-Networks = Annotated[tuple[str, ...], Parameter(name="--allow-from", negative=())]
+Networks = Annotated[tuple[str, ...], Parameter(name="--allow-from", negative=(), show_default=False)]
+
+_FLAGS: Final = {"id": "KEY_ID", "scopes": "--scope", "allowed_networks": "--allow-from", "expires_at": "--expires-in"}
+"""What is called otherwise on the command line than in a key."""
 
 
 async def create(
@@ -46,12 +49,12 @@ async def create(
 ) -> int:
     """Make an API key and print it, this once.
 
-    For example: clonk keys create ci --scope claudecode:chat@ci-* --rate-limit 100/min --expires-in 90d
+    For example: clonk keys create ci --scope 'claudecode:chat@ci-*' --rate-limit 100/min --expires-in 90d
 
     Args:
         key_id: Its name; never used again, also not after it was revoked.
-        scope: What it may do, such as claudecode:chat, arbor:*, * or, narrowed to some names, claudecode:chat@ci-*.
-            Give it several times for several.
+        scope: What it may do, such as `claudecode:chat`, `arbor:*`, `*` or, narrowed to some names,
+            `claudecode:chat@ci-*`. Give it several times for several.
         description: What it is for.
         tenant: Whose data it reaches.
         rate_limit: Most calls in a span of time, such as 100/min.
@@ -190,7 +193,7 @@ async def _office(config: "ConfigFile", data_dir: str | None) -> "AsyncIterator[
     import os
 
     from clonk_core.config.load import load_core
-    from clonk_core.errors import CallError
+    from clonk_core.errors import CallError, InvalidParams
     from clonk_core.gateway.key_store import KeyStore
     from clonk_core.gateway.keys import KeyRing
     from clonk_core.gateway.office import KeyOffice
@@ -204,9 +207,13 @@ async def _office(config: "ConfigFile", data_dir: str | None) -> "AsyncIterator[
     try:
         async with open_core_database(settings.storage.data_dir) as database:
             ring = KeyRing(fixed_keys(settings.auth.api_keys), time.time)
-            office = KeyOffice(KeyStore(database), ring, audit_writer(database, settings.audit), time.time)
+            audit = audit_writer(database, settings.audit)
+            office = KeyOffice(KeyStore(database), ring, audit, time.time, peer="command line")
             await office.refresh()
             yield office
+    except InvalidParams as error:
+        name = error.path.removeprefix("$.")
+        raise UsageError(f"{_FLAGS.get(name, '--' + name.replace('_', '-'))}: {error.detail}") from error
     except CallError as error:
         raise CommandError(str(error)) from error
 

@@ -16,7 +16,7 @@ def own_key(environ: Mapping[str, str]) -> str | None:
     There is no flag for it: arguments can be read by every user of the machine, and end in the shell's history.
 
     Raises:
-        ConfigError: The file cannot be read.
+        ConfigError: The file cannot be read, or there is no key in it.
     """
     key = environ.get(VARIABLE, "").strip()
     if key:
@@ -25,6 +25,23 @@ def own_key(environ: Mapping[str, str]) -> str | None:
     if not name:
         return None
     try:
-        return Path(name).read_text(encoding="utf-8").strip() or None
+        key = Path(name).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{FILE_VARIABLE}: {name} cannot be read: {error}") from error
+    if not key:
+        raise ConfigError(f"{FILE_VARIABLE}: there is no key in {name}")
+    return key
+
+
+def refusal(message: str, environ: Mapping[str, str]) -> str:
+    """Return what to tell when a server did not take the key, or wanted one: what to do about it.
+
+    Args:
+        message: What the server said, in its own terms of headers and methods.
+        environ: The environment that the key comes from.
+    """
+    if environ.get(VARIABLE, "").strip():
+        return f"{message}; look at {VARIABLE}"
+    if environ.get(FILE_VARIABLE):
+        return f"{message}; look at {FILE_VARIABLE}"
+    return f"the server wants an API key: set {VARIABLE}, or {FILE_VARIABLE}; `clonk keys create` there makes one"

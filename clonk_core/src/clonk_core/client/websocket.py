@@ -9,11 +9,14 @@ from urllib.parse import urlsplit
 import trio
 
 from clonk_core.client.backoff import RETRIES
-from clonk_core.client.base import ConnectionLost
+from clonk_core.client.base import ConnectionLost, RemoteError
 from clonk_core.client.duplex import DuplexClient, Link, LinkClosed
+from clonk_core.errors import ParseError
+from clonk_core.wire.peer import Failed, parse_from_server
 
 _CONNECT_S: Final = 10.0
 _CLOSE_S: Final = 1.0
+_MAY_NOT: Final = frozenset({401, 403})
 _MAX_MESSAGE_BYTES: Final = 256 * 2**20
 """Results have no limit of their own; memory has."""
 
@@ -49,7 +52,7 @@ class WebSocketClient(DuplexClient):
     @asynccontextmanager
     async def open_link(self) -> AsyncIterator[Link]:
         """Connect; see `DuplexClient.open_link`."""
-        from trio_websocket import HandshakeError
+        from trio_websocket import ConnectionRejected, HandshakeError
 
         stream, host, resource = await self._open_stream()
         refused: BaseException | None = None
@@ -68,6 +71,9 @@ class WebSocketClient(DuplexClient):
         finally:
             # The library leaves its socket open when the server refuses or closes first.
             await trio.aclose_forcefully(stream)
+        if isinstance(refused, ConnectionRejected):
+            otherwise = f"{self._url} takes no WebSocket: HTTP status {refused.status_code}"
+            raise _refusal(refused.status_code, refused.body, otherwise) from refused
         if refused is not None:
             raise ConnectionLost(f"{self._url} takes no WebSocket: {refused!r}") from refused
 
@@ -130,6 +136,21 @@ class WebSocketClient(DuplexClient):
             await trio.aclose_forcefully(stream)
             raise
         return secured
+
+
+def _refusal(status: int, body: bytes | None, otherwise: str) -> ConnectionLost | RemoteError:
+    """Return the error of a handshake that was refused: the server's own where the caller may not come in.
+
+    Anything else may be a proxy's, or passes: there is no server at this address now.
+    """
+    if status not in _MAY_NOT:
+        return ConnectionLost(otherwise)
+    try:
+        answers = parse_from_server(body or b"")
+    except ParseError:
+        return ConnectionLost(otherwise)
+    failed = next((answer for answer in answers if isinstance(answer, Failed)), None)
+    return ConnectionLost(otherwise) if failed is None else RemoteError.of(failed.error)
 
 
 class _SocketLink:

@@ -7,8 +7,9 @@ choose (a key has 256 bits of its own, so a slow hash for passwords would add no
 
 import hashlib
 import hmac
+import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, Literal
@@ -17,7 +18,7 @@ import attrs
 import trio
 
 from clonk_core.gateway.rate_limit import Rate, parse_rate
-from clonk_core.messages import ApiKeyInfo
+from clonk_core.messages import ApiKeyInfo, KeyRequest
 from clonk_core.names import KEY_ID, SCOPE
 
 _SECRET_BYTES: Final = 32
@@ -28,6 +29,15 @@ EMPTY_HASH: Final = hashlib.sha256(b"").hexdigest()
 
 PLACEHOLDERS: Final = (EMPTY_HASH, "...")
 """What stands in the specification's examples instead of a hash."""
+
+MAX_DESCRIPTION: Final = 200
+MAX_COUNT: Final = 1_000_000
+"""As `keys.create` and the configuration take them."""
+
+_TENANT: Final = re.compile("[A-Za-z0-9_-]{1,64}")
+_CALLS: Final = re.compile("[1-9][0-9]{0,8}/(s|min|h|day)")
+_BYTES: Final = re.compile("[1-9][0-9]{0,8}(KiB|MiB|GiB)/(s|min|h|day)")
+_SPANS: Final = "spans are s, min, h and day"
 
 
 @attrs.frozen(kw_only=True)
@@ -169,25 +179,44 @@ def hash_of(credential: str) -> str:
     return hashlib.sha256(credential.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def check_key_words(key_id: str, scopes: Iterable[str], networks: Iterable[str]) -> None:
+def check_key_request(wanted: KeyRequest) -> None:
     """Refuse words that are against the rules.
 
     Raises:
-        ValueError: It says which, and what is allowed.
+        ValueError: It says which, as `<field>: <what is allowed>`.
     """
-    if not KEY_ID.fullmatch(key_id):
+    if not KEY_ID.fullmatch(wanted.id):
         raise ValueError(
-            f"id: {key_id[:80]!r} is no name of a key: 1 to 64 letters, digits, `_`, `.` and `-`, beginning "
+            f"id: {wanted.id[:80]!r} is no name of a key: 1 to 64 letters, digits, `_`, `.` and `-`, beginning "
             "with a letter or digit, and none of local, stranger and service"
         )
-    for scope in scopes:
+    if wanted.tenant is not None and not _TENANT.fullmatch(wanted.tenant):
+        raise ValueError(f"tenant: {wanted.tenant[:80]!r} is none: letters, digits, _ and -, at most 64")
+    if len(wanted.description) > MAX_DESCRIPTION:
+        raise ValueError(f"description: at most {MAX_DESCRIPTION} characters")
+    if not wanted.scopes:
+        raise ValueError("scopes: a key needs one at least")
+    for scope in wanted.scopes:
         if not SCOPE.fullmatch(scope):
             raise ValueError(f"scopes: {scope[:80]!r} is no scope such as arbor:read, claudecode:* or *")
-    for network in networks:
+    for network in wanted.allowed_networks:
         try:
             ip_network(network, strict=False)
         except ValueError as error:
             raise ValueError(f"allowed_networks: {network[:80]!r} is no network such as 10.0.0.0/8") from error
+    _check_limits(wanted)
+
+
+def _check_limits(wanted: KeyRequest) -> None:
+    if wanted.rate_limit is not None and not _CALLS.fullmatch(wanted.rate_limit):
+        raise ValueError(f"rate_limit: {wanted.rate_limit[:80]!r} is none such as 100/min; {_SPANS}")
+    if wanted.bytes_limit is not None and not _BYTES.fullmatch(wanted.bytes_limit):
+        raise ValueError(f"bytes_limit: {wanted.bytes_limit[:80]!r} is none such as 50MiB/min; {_SPANS}")
+    for name, count in (("burst", wanted.burst), ("max_runs", wanted.max_runs)):
+        if count is not None and not 1 <= count <= MAX_COUNT:
+            raise ValueError(f"{name}: {count} is not between 1 and {MAX_COUNT}")
+    if wanted.burst is not None and wanted.rate_limit is None:
+        raise ValueError("burst: says nothing without a rate limit")
 
 
 @attrs.frozen

@@ -8,7 +8,7 @@ import attrs
 
 from clonk_core.errors import Conflict, Forbidden, InvalidParams, NotFound
 from clonk_core.gateway.key_store import KeyStore
-from clonk_core.gateway.keys import ApiKey, KeyRing, check_key_words, hash_of, new_secret
+from clonk_core.gateway.keys import ApiKey, KeyRing, check_key_request, hash_of, new_secret
 from clonk_core.interfaces import AuditWriter
 from clonk_core.messages import ApiKeyInfo, AuditEntry, Caller, JsonValue, KeyRequest
 from clonk_core.names import scope_covers
@@ -25,13 +25,23 @@ class KeyOffice:
         ring: All keys, those of the configuration among them; told of each change.
         audit: Where changes are written down; None when it is off.
         clock: Gives the time of day (POSIX, in seconds).
+        peer: From where the changes come; empty where a call's own row tells.
     """
 
-    def __init__(self, store: KeyStore, ring: KeyRing, audit: AuditWriter | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: KeyStore,
+        ring: KeyRing,
+        audit: AuditWriter | None,
+        clock: Callable[[], float],
+        *,
+        peer: str = "",
+    ) -> None:
         self._store = store
         self._ring = ring
         self._audit = audit
         self._clock = clock
+        self._peer = peer
         self._seen = -1
 
     # ── looking ──────────────────────────────────────────────────────────────
@@ -86,7 +96,8 @@ class KeyOffice:
         await self._note(caller, "keys.create", key, {"scopes": sorted(key.scopes), "tenant": key.tenant})
         await self._store.add(key)
         await self.refresh()
-        return key.info(self._clock()), secret
+        # As it is kept, with times in milliseconds, so that nobody is told what a later look will not show.
+        return self.get(caller, key.id), secret
 
     async def revoke(self, caller: Caller, key_id: str) -> ApiKeyInfo:
         """Take a key back.
@@ -126,7 +137,7 @@ class KeyOffice:
 
     def _made(self, caller: Caller, wanted: KeyRequest) -> tuple[ApiKey, str]:
         try:
-            check_key_words(wanted.id, wanted.scopes, wanted.allowed_networks)
+            check_key_request(wanted)
             secret = new_secret(wanted.id)
             key = ApiKey(
                 id=wanted.id,
@@ -160,7 +171,8 @@ class KeyOffice:
 
     async def _note(self, caller: Caller, action: str, key: ApiKey, detail: dict[str, JsonValue]) -> None:
         if self._audit is not None:
-            await self._audit.write(AuditEntry(kind="key", caller=caller, action=action, target=key.id, detail=detail))
+            entry = AuditEntry(kind="key", caller=caller, action=action, target=key.id, peer=self._peer, detail=detail)
+            await self._audit.write(entry)
 
 
 def _reaches(caller: Caller, key: ApiKey) -> bool:
