@@ -82,8 +82,9 @@ class ServerSettings:
         max_batch_items: Most requests in one JSON-RPC batch.
         call_deadline_s: Longest time a plain call may take, in seconds, where its method names no other. Streams have
             no limit.
-        max_strangers: Most connections of a port at the same time that have not said who they are. When more come, the
-            one that has waited longest is closed.
+        max_strangers: Most connections of a port at the same time that have not said who they are; on the HTTP port,
+            those that are idle or have not sent a whole request. When more come, the one that has waited longest is
+            closed.
         body_timeout_s: Longest time for the body of an HTTP request to arrive, in seconds. Longer is no client but an
             open connection that costs.
         keep_alive_s: A quiet SSE stream gets a comment, and a quiet WebSocket a ping, every so many seconds. 15 is
