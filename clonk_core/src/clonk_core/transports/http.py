@@ -28,7 +28,7 @@ from clonk_core.transports.guard import Guard
 from clonk_core.transports.headers import JSON, charset, media_type, prefers_json
 from clonk_core.transports.http_streams import answer_as_json, answer_as_stream
 from clonk_core.transports.hypercorn_mends import ASGIApp
-from clonk_core.transports.strangers import Strangers, WaitingScope
+from clonk_core.transports.strangers import STRANGER_BYTES, Strangers, WaitingScope
 from clonk_core.wire.error_codes import http_status
 from clonk_core.wire.http_caller import http_connection
 from clonk_core.wire.jsonrpc import (
@@ -45,9 +45,6 @@ from clonk_core.wire.sse import SubscriptionWriter, split_event_id
 
 PATH: Final = "/mcp"
 _ALLOW: Final = (b"allow", b"GET, POST, OPTIONS")
-
-STRANGER_BODY_BYTES: Final = 64 * 1024
-"""Largest body of one who has not said who they are: what they may call takes few words."""
 
 
 class HttpApp:
@@ -200,7 +197,7 @@ class HttpApp:
         limit = self._settings.max_body_bytes
         is_stranger = connection.grant is None
         if is_stranger:
-            limit = min(limit, STRANGER_BODY_BYTES)
+            limit = min(limit, STRANGER_BYTES)
         length = exchange.headers.get(b"content-length", b"0")
         if int(length) > limit:
             raise _too_large(limit)

@@ -42,7 +42,7 @@ async def serve_http(
     guard = Guard.build(settings.host, settings.allowed_hosts, settings.allowed_origins)
     strangers = Strangers(settings.max_strangers)
     app = HttpApp(dispatch, settings, guard=guard, pages=pages, strangers=strangers, log=log)
-    limits = Limits(send_timeout_s=settings.send_timeout_s)
+    limits = Limits(send_timeout_s=settings.send_timeout_s, idle_timeout_s=settings.idle_timeout_s)
     # Who connects now waits in the backlog for a moment.
     task_status.started(attrs.evolve(address, secure=certificate is not None))
     await serve_asgi(

@@ -14,6 +14,11 @@ DEFAULT_MOST: Final = 1000
 """As `server.max_strangers`."""
 
 
+STRANGER_BYTES: Final = 64 * 1024
+"""Largest message of one who has not said who they are: what they may call takes few words, and a thousand of them with
+10 MiB each would fill the memory."""
+
+
 class Waiting(Protocol):
     """Something that costs us as long as it waits for the other side."""
 

@@ -19,7 +19,7 @@ from clonk_core.transports.addresses import Proxies
 from clonk_core.transports.doorway import Doorway, PeerGone
 from clonk_core.transports.duplex import Duplex
 from clonk_core.transports.guard import Guard
-from clonk_core.transports.strangers import Strangers
+from clonk_core.transports.strangers import STRANGER_BYTES, Strangers
 from clonk_core.transports.tls import Stream, TlsCertificate, transport_of
 from clonk_core.transports.websocket_mends import EncryptedConnection, ServerConnection
 from clonk_core.wire.error_codes import http_status
@@ -134,6 +134,7 @@ class _Peer:
         self._socket = make_connection(
             stream,
             max_message_bytes=self._settings.max_message_bytes,
+            limit_now=self._limit_now,
             send_timeout_s=self._settings.send_timeout_s,
             metrics=server.metrics,
         )
@@ -142,6 +143,11 @@ class _Peer:
     def is_stranger(self) -> bool:
         """Whether it has not said who it is."""
         return self._connection.grant is None
+
+    def _limit_now(self) -> int:
+        """Return the largest message that is taken, in bytes: a stranger has to say no more than who they are."""
+        limit = self._settings.max_message_bytes
+        return min(limit, STRANGER_BYTES) if self.is_stranger else limit
 
     def leave(self) -> None:
         """End the connection where it stands."""
@@ -186,7 +192,7 @@ class _Peer:
                 headers = [(b"content-type", b"application/json")]
                 await request.reject(status, extra_headers=headers, body=error_bytes(None, error))
                 return False
-            self._connection.bearer = bearer_token(dict(request.headers).get(b"authorization"))
+            self._connection.bearer = bearer_token(request.headers)
             if not await self._let_in(request):
                 return False
             await request.accept()
