@@ -1,4 +1,4 @@
-"""Ten thousand connections that never say who they are, against a real server: its memory is bounded, callers served."""
+"""Ten thousand connections that never say who they are: a real server's memory is bounded, and callers are served."""
 
 import hashlib
 import resource
@@ -29,9 +29,11 @@ BOUND_BYTES = 250 * 2**20
 STARTS = [
     b"",
     b"GET / HT",
-    b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n{" * 1,
-    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n{",
+    (
+        b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ),
 ]
 
 
