@@ -1,7 +1,9 @@
 """`clonk serve`: the server."""
 
 import gc
+import resource
 import sys
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +39,7 @@ async def serve(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTIN
     from clonk_core.transports.tls import TlsCertificate
 
     gc.set_threshold(_COLLECT_EVERY)  # this process is ours alone
+    raise_descriptor_limit()
     blueprint = draw_and_tell(config, settings)
     logging = blueprint.settings.logging
     logs = Logs(level=logging.level, format=logging.format)
@@ -55,6 +58,16 @@ async def serve(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTIN
                 if key is not None:
                     print(first_key(key, addresses), flush=True)
     return stopping.exit_code
+
+
+def raise_descriptor_limit() -> None:
+    """Take as many file descriptors as this process may have.
+
+    Shells give 1024, so that programs that use select(2) do not break; trio does not, and each connection is one.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS says `unlimited` and takes only so many
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def banner(blueprint: "Blueprint", addresses: "Addresses") -> str:

@@ -82,10 +82,13 @@ class ServerSettings:
         max_batch_items: Most requests in one JSON-RPC batch.
         call_deadline_s: Longest time a plain call may take, in seconds, where its method names no other. Streams have
             no limit.
-        max_strangers: Most connections of a port at the same time that have not said who they are. When more come, the
-            one that has waited longest is closed.
+        max_strangers: Most connections of a port at the same time that have not said who they are; on the HTTP port,
+            those that are idle or have not sent a whole request. When more come, the one that has waited longest is
+            closed.
         body_timeout_s: Longest time for the body of an HTTP request to arrive, in seconds. Longer is no client but an
             open connection that costs.
+        idle_timeout_s: An HTTP connection on which no request is being answered, or that has not sent the whole head of
+            one, is closed after this time, in seconds. Common proxies close after 60 s, and should be the first.
         keep_alive_s: A quiet SSE stream gets a comment, and a quiet WebSocket a ping, every so many seconds. 15 is
             below the idle limit of common proxies (60 s, some 30 s).
         send_timeout_s: Longest time one write may wait for the other side to read, in seconds. Then the connection is
@@ -107,6 +110,7 @@ class ServerSettings:
     call_deadline_s: Seconds = 30.0
     max_strangers: Annotated[int, Ge(1), Le(1_000_000)] = 1000
     body_timeout_s: Seconds = 30.0
+    idle_timeout_s: Seconds = 75.0
     keep_alive_s: Seconds = 15.0
     send_timeout_s: Seconds = 30.0
     shutdown_grace_s: Seconds = 10.0

@@ -9,7 +9,15 @@ import attrs
 import trio
 
 from clonk_core.config.settings import ServerSettings
-from clonk_core.errors import CallError, DeadlineExceeded, InvalidParams, InvalidRequest, NotFound, TooLarge
+from clonk_core.errors import (
+    CallError,
+    DeadlineExceeded,
+    InvalidParams,
+    InvalidRequest,
+    NotFound,
+    TooLarge,
+    Unavailable,
+)
 from clonk_core.interfaces import Connection, Dispatch, Following, Log
 from clonk_core.messages import Quota, Reply, Request
 from clonk_core.transports.addresses import Proxies
@@ -20,6 +28,7 @@ from clonk_core.transports.guard import Guard
 from clonk_core.transports.headers import JSON, charset, media_type, prefers_json
 from clonk_core.transports.http_streams import answer_as_json, answer_as_stream
 from clonk_core.transports.hypercorn_mends import ASGIApp
+from clonk_core.transports.strangers import STRANGER_BYTES, Strangers, WaitingScope
 from clonk_core.wire.error_codes import http_status
 from clonk_core.wire.http_caller import http_connection
 from clonk_core.wire.jsonrpc import (
@@ -37,9 +46,6 @@ from clonk_core.wire.sse import SubscriptionWriter, split_event_id
 PATH: Final = "/mcp"
 _ALLOW: Final = (b"allow", b"GET, POST, OPTIONS")
 
-STRANGER_BODY_BYTES: Final = 64 * 1024
-"""Largest body of one who has not said who they are: what they may call takes few words."""
-
 
 class HttpApp:
     """The ASGI application of the HTTP port.
@@ -49,16 +55,27 @@ class HttpApp:
         settings: Limits.
         guard: Who may knock, on every path.
         pages: What serves the other paths.
+        strangers: Those of the port; who sends a body without having said who they are is one.
         log: Where faults are told.
     """
 
-    def __init__(self, dispatch: Dispatch, settings: ServerSettings, *, guard: Guard, pages: ASGIApp, log: Log) -> None:
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        settings: ServerSettings,
+        *,
+        guard: Guard,
+        pages: ASGIApp,
+        strangers: Strangers,
+        log: Log,
+    ) -> None:
         self._doorway = Doorway(dispatch, log)
         self._settings = settings
         self._limits = Limits(message_bytes=settings.max_body_bytes, batch_items=settings.max_batch_items)
         self._guard = guard
         self._proxies = Proxies.build(settings.trusted_proxies)
         self._pages = pages
+        self._strangers = strangers
         # Of the runs that are being read.
         self._writers: WeakValueDictionary[str, SubscriptionWriter] = WeakValueDictionary()
 
@@ -178,13 +195,20 @@ class HttpApp:
     async def _read_body(self, exchange: Exchange, connection: Connection) -> bytes | None:
         """Return the body, None when the client has gone."""
         limit = self._settings.max_body_bytes
-        if connection.grant is None:
-            limit = min(limit, STRANGER_BODY_BYTES)
+        is_stranger = connection.grant is None
+        if is_stranger:
+            limit = min(limit, STRANGER_BYTES)
         length = exchange.headers.get(b"content-length", b"0")
         if int(length) > limit:
             raise _too_large(limit)
-        with trio.move_on_after(self._settings.body_timeout_s):
-            return await exchange.read_body(limit)
+        with trio.move_on_after(self._settings.body_timeout_s) as scope:
+            if not is_stranger:
+                return await exchange.read_body(limit)
+            with self._strangers.holding(WaitingScope(scope)):
+                return await exchange.read_body(limit)
+        if trio.current_time() < scope.deadline:
+            text = "too many send a body without saying who they are; try again, with a credential"
+            raise HttpRefusal(503, Unavailable(text), close=True)
         text = f"the request's body did not arrive within {self._settings.body_timeout_s:g} s"
         raise HttpRefusal(408, DeadlineExceeded(text), close=True)
 

@@ -40,6 +40,8 @@ from hypercorn.utils import parse_socket_addr, wrap_app
 
 from clonk_core.interfaces import Log
 from clonk_core.metrics import NO_METRICS, Metrics
+from clonk_core.transports.accepting import accept_connections, secured_by
+from clonk_core.transports.strangers import Strangers
 from clonk_core.transports.tls import Stream, TlsCertificate, send_end, transport_of
 
 ASGIApp = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
@@ -78,30 +80,33 @@ async def serve_asgi(
     grace_s: float,
     limits: Limits,
     log: Log,
+    strangers: Strangers | None = None,
     certificate: TlsCertificate | None = None,
     metrics: Metrics = NO_METRICS,
 ) -> None:
     """Serve `app` on the listeners until `shutdown` is set; then let open requests end for `grace_s` and cut the rest.
 
-    By TLS when there is a certificate.
+    By TLS when there is a certificate. Connections that are idle or send a head are among the strangers, who are the
+    port's own when none are given.
 
     The listeners are closed on the way out. Cancelling cuts everything at once.
     """
     context = WorkerContext(None)
     config = _hypercorn_config(limits, log)
     open_connections: set[MendedServer] = set()
+    waiting = Strangers() if strangers is None else strangers
 
     async def handle(stream: trio.SocketStream) -> None:
         if certificate is None:
             await serve(stream)
             return
-        secured = await certificate.shake_hands(stream, shutdown=shutdown)
+        secured = await secured_by(certificate, stream, shutdown=shutdown, strangers=waiting)
         if secured is not None:
             await serve(secured)
 
     async def serve(stream: Stream) -> None:
         server = MendedServer(
-            wrap_app(app, 0, "asgi"), config, context, ConnectionState({}), stream, limits, log, metrics
+            wrap_app(app, 0, "asgi"), config, context, ConnectionState({}), stream, limits, waiting, log, metrics
         )
         open_connections.add(server)
         metrics.connection_opened("http")
@@ -109,6 +114,7 @@ async def serve_asgi(
             await server.run()
         finally:
             open_connections.discard(server)
+            waiting.discard(server)
             metrics.connection_closed("http")
 
     async def cut_when_over(connections: trio.Nursery) -> None:
@@ -128,8 +134,8 @@ async def serve_asgi(
         async with trio.open_nursery() as connections:
             guard.start_soon(cut_when_over, connections)
             async with trio.open_nursery() as accepting:
-                accept = partial(trio.serve_listeners, handle, list(listeners), handler_nursery=connections)
-                accepting.start_soon(accept)
+                accept = partial(accept_connections, handler_nursery=connections, strangers=waiting, log=log)
+                accepting.start_soon(accept, handle, listeners)
                 await shutdown.wait()
                 accepting.cancel_scope.cancel()
             await context.terminated.set()
@@ -237,7 +243,10 @@ class MendedProtocol(H11Protocol):
 
 
 class MendedServer(TCPServer):
-    """One connection; mends 2, 4, 5, 6 and 7."""
+    """One connection; mends 2, 4, 5, 6, 7 and 9."""
+
+    is_stranger = True
+    """Whenever it is counted as one: HTTP says who calls with each request."""
 
     def __init__(
         self,
@@ -247,6 +256,7 @@ class MendedServer(TCPServer):
         state: ConnectionState,
         stream: Stream,
         limits: Limits,
+        strangers: Strangers,
         log: Log,
         metrics: Metrics,
     ) -> None:
@@ -256,6 +266,7 @@ class MendedServer(TCPServer):
         self._stream = stream
         self._transport = transport_of(stream)
         self._limits = limits
+        self._strangers = strangers
         self._sending: trio.CancelScope | None = None
         self._reading = trio.CancelScope()
         self._idle = True
@@ -271,6 +282,10 @@ class MendedServer(TCPServer):
         """End the connection unless a request is being worked on."""
         if self._idle:
             self._reading.cancel()
+
+    def leave(self) -> None:
+        """Make room; an answer that is being written is written to its end."""
+        self._reading.cancel()
 
     async def run(self) -> None:
         """Serve the connection to its end; nothing but `Cancelled` comes out."""
@@ -318,6 +333,10 @@ class MendedServer(TCPServer):
 
     def _note_idle(self, *, idle: bool) -> None:
         self._idle = idle
+        if idle:
+            self._strangers.add(self)
+        else:
+            self._strangers.discard(self)
         if idle and self.context.terminated.is_set():
             self._reading.cancel()  # the shutdown began while the last answer was written
         elif not self._over:
@@ -358,6 +377,7 @@ class MendedServer(TCPServer):
         """Send the end; what still comes is thrown away until the client has noticed."""
         async with self.send_lock:
             self._over = True
+            self._strangers.add(self)
             self._reading.deadline = trio.current_time() + _LINGER_S
             try:
                 with trio.move_on_after(_LINGER_S) as self._sending:  # TLS writes, and its reader may have stalled

@@ -16,6 +16,7 @@ from clonk_core.transports.exchange import Exchange
 from clonk_core.transports.guard import Guard
 from clonk_core.transports.hypercorn_mends import Limits, serve_asgi
 from clonk_core.transports.listening import Address, open_listeners
+from clonk_core.transports.strangers import Strangers
 from clonk_core.wire.jsonrpc import error_bytes
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ async def serve_metrics(
     Args:
         metrics: What to show.
         settings: Where to listen. Any address will do: no call can be made here.
-        server: Whose `allowed_hosts` and `send_timeout_s` hold here too.
+        server: Whose `allowed_hosts`, `send_timeout_s` and `max_strangers` hold here too.
         log: Where faults are told.
         shutdown: Set to end it.
         task_status: Gets the address.
@@ -55,7 +56,10 @@ async def serve_metrics(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_loop, metrics)
         task_status.started(address)
-        await serve_asgi(app, listeners, shutdown=shutdown, grace_s=_GRACE_S, limits=limits, log=log)
+        strangers = Strangers(server.max_strangers)
+        await serve_asgi(
+            app, listeners, shutdown=shutdown, grace_s=_GRACE_S, limits=limits, log=log, strangers=strangers
+        )
         nursery.cancel_scope.cancel()
 
 

@@ -11,6 +11,7 @@ from clonk_core.transports.guard import Guard
 from clonk_core.transports.http import HttpApp
 from clonk_core.transports.hypercorn_mends import ASGIApp, Limits, serve_asgi
 from clonk_core.transports.listening import Address, open_listeners
+from clonk_core.transports.strangers import Strangers
 from clonk_core.transports.tls import TlsCertificate
 
 
@@ -39,8 +40,9 @@ async def serve_http(
         settings.host, settings.http_port, setting="server.http_port", loopback_only=not for_all
     )
     guard = Guard.build(settings.host, settings.allowed_hosts, settings.allowed_origins)
-    app = HttpApp(dispatch, settings, guard=guard, pages=pages, log=log)
-    limits = Limits(send_timeout_s=settings.send_timeout_s)
+    strangers = Strangers(settings.max_strangers)
+    app = HttpApp(dispatch, settings, guard=guard, pages=pages, strangers=strangers, log=log)
+    limits = Limits(send_timeout_s=settings.send_timeout_s, idle_timeout_s=settings.idle_timeout_s)
     # Who connects now waits in the backlog for a moment.
     task_status.started(attrs.evolve(address, secure=certificate is not None))
     await serve_asgi(
@@ -50,6 +52,7 @@ async def serve_http(
         grace_s=settings.shutdown_grace_s,
         limits=limits,
         log=log,
+        strangers=strangers,
         certificate=certificate,
         metrics=metrics,
     )

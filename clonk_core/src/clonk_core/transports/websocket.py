@@ -1,7 +1,7 @@
 """JSON-RPC over WebSocket: one message per text frame, any number of calls and streams on one connection."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -14,10 +14,12 @@ from clonk_core.errors import CallError, NotFound
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection, Dispatch, Log
 from clonk_core.metrics import NO_METRICS, Metrics
+from clonk_core.transports.accepting import accept_connections, secured_by
 from clonk_core.transports.addresses import Proxies
 from clonk_core.transports.doorway import Doorway, PeerGone
 from clonk_core.transports.duplex import Duplex
 from clonk_core.transports.guard import Guard
+from clonk_core.transports.strangers import STRANGER_BYTES, Strangers
 from clonk_core.transports.tls import Stream, TlsCertificate, transport_of
 from clonk_core.transports.websocket_mends import EncryptedConnection, ServerConnection
 from clonk_core.wire.error_codes import http_status
@@ -36,9 +38,6 @@ _PONG_S: Final = 20.0
 """Longest time for a sign of life after a ping."""
 
 _GOING_AWAY: Final = 1001
-STRANGER_MESSAGE_BYTES: Final = 64 * 1024
-"""Largest message of one who has not said who they are."""
-
 _PING_TIMEOUT: Final = 1011
 _POLICY: Final = 1008
 """RFC 6455, section 7.4.1: the connection may not go on."""
@@ -74,8 +73,10 @@ async def serve_on(
     )
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
-            accept = partial(trio.serve_listeners, server.handle, list(listeners), handler_nursery=connections)
-            accepting.start_soon(accept)
+            accept = partial(
+                accept_connections, handler_nursery=connections, strangers=server.strangers, log=server.doorway.log
+            )
+            accepting.start_soon(accept, server.handle, listeners)
             await shutdown.wait()
             accepting.cancel_scope.cancel()
         connections.cancel_scope.deadline = trio.current_time() + settings.shutdown_grace_s + _GOODBYE_S
@@ -83,7 +84,7 @@ async def serve_on(
 
 @attrs.frozen(kw_only=True)
 class _Server:
-    strangers: "Strangers"
+    strangers: Strangers
     doorway: Doorway
     settings: ServerSettings
     guard: Guard
@@ -98,7 +99,7 @@ class _Server:
         try:
             secured: Stream | None = stream
             if self.certificate is not None:
-                secured = await self.certificate.shake_hands(stream, shutdown=self.shutdown)
+                secured = await secured_by(self.certificate, stream, shutdown=self.shutdown, strangers=self.strangers)
             if secured is not None:
                 peer = _Peer(self, secured)
                 with self.strangers.holding(peer):
@@ -109,35 +110,6 @@ class _Server:
             self.doorway.log.exception("websocket connection failed")
         finally:
             self.metrics.connection_closed("websocket")
-
-
-class Strangers:
-    """Connections that have not said who they are: when there are too many, who has waited longest makes room.
-
-    So a flood of silent connections costs a bounded amount of memory, and whoever says at once who they are gets in.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._waiting: dict[_Peer, None] = {}
-
-    @contextlib.contextmanager
-    def holding(self, peer: "_Peer") -> Iterator[None]:
-        """Count a connection as long as it lives and is a stranger's."""
-        self._waiting[peer] = None
-        if len(self._waiting) > self._most:
-            self._make_room()
-        try:
-            yield
-        finally:
-            self._waiting.pop(peer, None)
-
-    def _make_room(self) -> None:
-        for peer in list(self._waiting):
-            del self._waiting[peer]
-            if peer.is_stranger:
-                peer.leave()
-                return
 
 
 class _Peer:
@@ -162,20 +134,20 @@ class _Peer:
         self._socket = make_connection(
             stream,
             max_message_bytes=self._settings.max_message_bytes,
+            limit_now=self._limit_now,
             send_timeout_s=self._settings.send_timeout_s,
             metrics=server.metrics,
         )
-        self._socket.message_limit = self._message_limit
-
-    def _message_limit(self) -> int:
-        """Return the largest message: what strangers may call takes few words."""
-        limit = self._settings.max_message_bytes
-        return min(limit, STRANGER_MESSAGE_BYTES) if self.is_stranger else limit
 
     @property
     def is_stranger(self) -> bool:
         """Whether it has not said who it is."""
         return self._connection.grant is None
+
+    def _limit_now(self) -> int:
+        """Return the largest message that is taken, in bytes: a stranger has to say no more than who they are."""
+        limit = self._settings.max_message_bytes
+        return min(limit, STRANGER_BYTES) if self.is_stranger else limit
 
     def leave(self) -> None:
         """End the connection where it stands."""
@@ -220,7 +192,7 @@ class _Peer:
                 headers = [(b"content-type", b"application/json")]
                 await request.reject(status, extra_headers=headers, body=error_bytes(None, error))
                 return False
-            self._connection.bearer = bearer_token(dict(request.headers).get(b"authorization"))
+            self._connection.bearer = bearer_token(request.headers)
             if not await self._let_in(request):
                 return False
             await request.accept()

@@ -66,11 +66,11 @@ class ServerConnection(WebSocketConnection):
     Args:
         stream: The accepted socket; `EncryptedConnection` takes an encrypted one.
         max_message_bytes: Largest message.
+        limit_now: Gives the largest message that is taken now, when it may be less than that.
         send_timeout_s: Longest time a piece of 64 KiB may wait for the reader.
         metrics: Count the bytes.
 
     Attributes:
-        message_limit: Gives the largest message that is taken now; below 64 KiB `max_message_bytes` counts.
         last_received_s: When something came in, on trio's clock.
         stalled: Whether it ended because the reader took nothing for too long.
     """
@@ -81,6 +81,7 @@ class ServerConnection(WebSocketConnection):
         *,
         max_message_bytes: int,
         send_timeout_s: float,
+        limit_now: Callable[[], int] | None = None,
         metrics: Metrics = NO_METRICS,
     ) -> None:
         super().__init__(
@@ -95,8 +96,9 @@ class ServerConnection(WebSocketConnection):
         self._send_timeout_s = send_timeout_s
         self._decoder = _BytesDecoder()
         self._frames: FrameDecoder | None = None
-        self._parts: list[bytes] = []
-        self.message_limit: Callable[[], int] = lambda: max_message_bytes
+        self._limit_now = limit_now or (lambda: max_message_bytes)
+        # One piece of memory: frames of two bytes each, kept in a list, would take twenty times what was sent.
+        self._pieces = bytearray()
         self._size = 0
         self._torn = False
         self._piece_began_s: float | None = None
@@ -311,22 +313,22 @@ class ServerConnection(WebSocketConnection):
     def _join(self, event: BytesMessage) -> bytes | CallError | None:
         """Take a piece of a message, and return the message when it is the last."""
         self._size += len(event.data)
-        if self._size <= self.message_limit():
-            self._parts.append(bytes(event.data))
-        else:
-            self._parts.clear()
+        limit = self._limit_now()
+        if self._size > limit:
+            self._pieces = bytearray()
+        elif not event.message_finished or self._pieces:
+            self._pieces += event.data
         if not event.message_finished:
             return None
-        size, parts = self._size, self._parts
-        self._size, self._parts = 0, []
+        size, pieces = self._size, self._pieces
+        self._size, self._pieces = 0, bytearray()
         if self._close_reason is not None:
             return None  # only the answer to our close frame matters now
-        limit = self.message_limit()
         if size > limit:
             return TooLarge(f"the message has {size} bytes; at most {limit} are taken", limit=limit)
         if not self._decoder.is_text:
             return InvalidRequest("a binary message; send JSON in text messages")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return bytes(pieces or event.data)
 
     async def _handle_close_connection_event(self, event: CloseConnection) -> None:
         if self._wsproto.state is ConnectionState.OPEN:  # not the other side's: wsproto found a broken frame

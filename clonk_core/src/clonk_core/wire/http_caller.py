@@ -1,6 +1,6 @@
 """What an HTTP request, also one for a WebSocket, says of who sends it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from clonk_core.ids import new_id
@@ -21,7 +21,7 @@ def http_connection(scope: Any, headers: Mapping[bytes, bytes]) -> Connection:
         peer=peer_name(address, port),
         id=new_id("conn"),
         address=address,
-        bearer=bearer_token(headers.get(b"authorization")),
+        bearer=bearer_token(scope["headers"]) if b"authorization" in headers else None,
         trace_id=_trace_id(scope) if b"traceparent" in headers else None,
     )
 
@@ -45,9 +45,15 @@ def peer_name(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def bearer_token(authorization: bytes | None) -> str | None:
-    """Return the credential of `Authorization: Bearer ...`, None for anything else."""
-    if authorization is None:
-        return None
-    scheme, _, token = authorization.decode("latin-1").strip().partition(" ")
+def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return the credential of `Authorization: Bearer ...`, None for anything else.
+
+    Two such headers make one credential with a comma (RFC 9110, section 5.2), which is nobody's: a proxy that checks
+    the first and a server that takes the last would be two opinions of who calls.
+
+    Args:
+        headers: Of the request, their names in lower case.
+    """
+    values = [value for name, value in headers if name == b"authorization"]
+    scheme, _, token = b",".join(values).decode("latin-1").strip().partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
