@@ -205,3 +205,10 @@ def test_in_a_container_the_data_directory_is_var_clonk_when_it_can_be_used(
     monkeypatch.setattr("clonk_core.config.places.CONTAINER_DATA_DIR", volume)
     found = default_data_dir({"HOME": "/users/ann", "container": "podman"})
     assert found == (volume if usable else Path("/users/ann/.local/share/clonk"))
+
+
+def test_a_key_of_a_tenant_that_is_not_there_yet_is_told(load_text: LoadText) -> None:
+    entry = "{id: a, secret_hash: 'sha256:" + "0" * 64 + "', tenant: %s}"
+    told = load_text("auth: {api_keys: [%s]}\n" % (entry % "other")).notices
+    assert [notice.path for notice in told] == ["auth.api_keys[0].tenant"]
+    assert load_text("auth: {api_keys: [%s]}\n" % (entry % "default")).notices == ()

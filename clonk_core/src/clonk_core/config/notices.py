@@ -124,6 +124,10 @@ def _not_yet(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Noti
         if value:
             yield Notice(path=path, message=message, origin=_first(path, origins))
     for index, key in enumerate(auth.api_keys):
+        if key.tenant not in (None, "default"):
+            path = f"auth.api_keys[{index}].tenant"
+            message = "further tenants come in a later version; until then this key reaches nothing"
+            yield Notice(path=path, message=message, origin=origins.get(path, DEFAULT))
         if key.secret_hash == EMPTY_KEY_HASH or key.secret_hash.endswith("..."):
             path = f"auth.api_keys[{index}].secret_hash"
             message = "is a placeholder and will never let anyone in"
