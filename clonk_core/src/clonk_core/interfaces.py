@@ -156,6 +156,13 @@ class Following:
     after: int = 0
 
 
+class Settling(Protocol):
+    """Something that is being found out."""
+
+    async def wait(self) -> object:
+        """Wait until it is."""
+
+
 @attrs.define(kw_only=True)
 class Connection:
     """What a transport knows of the other side.
@@ -169,6 +176,8 @@ class Connection:
         caller: Who it turned out to be, once the gateway knows; kept for the connection's life.
         quota: What was left of the caller's rate limit after the last call; None without one.
         grant: What the gateway remembers of the caller; None until it is known. The gateway's own.
+        settling: Whether a credential is good that is being looked at now, None when none is: calls that came behind it
+            wait for that. The gateway's own.
         trace_id: The trace that the request belongs to (W3C Trace Context), for the log; None where none was told.
     """
 
@@ -181,6 +190,7 @@ class Connection:
     quota: Quota | None = None
     trace_id: str | None = None
     grant: object = attrs.field(default=None, repr=False)
+    settling: Settling | None = attrs.field(default=None, repr=False)
     _runs: list[Run] = attrs.field(factory=list, init=False, repr=False)
 
     def note_run(self, run: Run) -> None:

@@ -181,6 +181,8 @@ class Gateway:
     ) -> Reply | Following:
         if self._closing:
             raise Unavailable("the server is shutting down; try again in a moment")
+        while connection.settling is not None:  # a client need not wait for the answer to `auth.authenticate`
+            await connection.settling.wait()
         try:
             grant = await self._authenticator.grant(connection)
         except Refused as refused:
@@ -251,7 +253,10 @@ class Gateway:
         self, realm: RealmDoor, method: Method, request: Request, connection: Connection, caller: Caller, call_id: str
     ) -> Reply | Following:
         token = self._presenting.set(connection)
+        settled = connection.settling = trio.Event()
         try:
             return await self._call(realm, method, request, caller, call_id, None)
         finally:
             self._presenting.reset(token)
+            connection.settling = None
+            settled.set()
