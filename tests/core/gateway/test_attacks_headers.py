@@ -69,7 +69,7 @@ async def test_nothing_of_a_header_becomes_a_header_of_the_answer(open_guarded: 
 
 
 async def test_nothing_of_a_path_a_host_or_a_message_becomes_a_header(open_guarded: OpenGuarded) -> None:
-    async with open_guarded(key_settings("a")) as host, served(host) as addresses:
+    async with open_guarded(key_settings("a"), auth={"authenticate_within_s": 0.2}) as host, served(host) as addresses:
         http, websocket = addresses.http.port, addresses.websocket.port
         for value in (
             b"%0d%0aX-Planted:%20yes",
