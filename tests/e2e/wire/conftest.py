@@ -20,11 +20,7 @@ import trio
 from clonk_core.testing.server_process import ServerProcess, server_process, write_config
 
 PLUGINS = Path(__file__).parent / "plugins"
-SETTINGS = {
-    "plugins": {"dir": str(PLUGINS)},
-    # More strangers than the thousand who come at once in test_load.py.
-    "server": {"keep_alive_s": 0.5, "max_batch_items": 50, "max_strangers": 2000},
-}
+SETTINGS = {"plugins": {"dir": str(PLUGINS)}, "server": {"keep_alive_s": 0.5, "max_batch_items": 50}}
 TRANSPORTS = ("http", "websocket", "stdio")
 
 

@@ -108,7 +108,7 @@ class ServerSettings:
     max_message_bytes: Bytes = 10 * MIB
     max_batch_items: Annotated[int, Ge(1), Le(10_000)] = 100
     call_deadline_s: Seconds = 30.0
-    max_strangers: Annotated[int, Ge(1), Le(1_000_000)] = 1000
+    max_strangers: Annotated[int, Ge(1), Le(1_000_000)] = 2000
     body_timeout_s: Seconds = 30.0
     idle_timeout_s: Seconds = 75.0
     keep_alive_s: Seconds = 15.0
