@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import trio
 
-DEFAULT_MOST: Final = 1000
+DEFAULT_MOST: Final = 2000
 """As `server.max_strangers`."""
 
 
