@@ -87,7 +87,7 @@ async def test_ten_thousand_strangers_cost_bounded_memory_and_a_caller_is_served
     tmp_path: Path, descriptors: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     count = min(CROWD, descriptors - 500)
-    async with server_process(tmp_path / "crowd", settings={"auth": AUTH}) as server:
+    async with server_process(tmp_path / "crowd", settings={"auth": AUTH, "server": {"max_strangers": 1000}}) as server:
         process = psutil.Process(server.pid)
         before = process.memory_info().rss
         crowd: list[trio.SocketStream] = []

@@ -1,6 +1,6 @@
 """Generated requests against the whole gateway: never an internal error, and no key gets what it does not cover.
 
-10 000 requests in the usual run. `CLONK_ATTACKS=100000 pytest tests/core/gateway/test_attacks_generated.py` makes as
+3 000 requests in the usual run. `CLONK_ATTACKS=100000 pytest tests/core/gateway/test_attacks_generated.py` makes as
 many as it says; `CLONK_ATTACKS_SEED` repeats a run.
 """
 
@@ -21,7 +21,7 @@ from clonk_core.wire.jsonrpc import Limits
 from tests.core.gateway.guarded import OpenGuarded, key_settings, secret_of
 from tests.core.gateway.test_matrix import covers
 
-COUNT: Final = int(os.environ.get("CLONK_ATTACKS", "10000"))
+COUNT: Final = int(os.environ.get("CLONK_ATTACKS", "3000"))
 SEED: Final = int(os.environ.get("CLONK_ATTACKS_SEED", "20"))
 
 KEYS: Final[dict[str, list[str]]] = {

@@ -194,10 +194,10 @@ async def _office(config: "ConfigFile", data_dir: str | None) -> "AsyncIterator[
 
     from clonk_core.config.load import load_core
     from clonk_core.errors import CallError, InvalidParams
+    from clonk_core.gateway.fixed_keys import fixed_keys
     from clonk_core.gateway.key_store import KeyStore
     from clonk_core.gateway.keys import KeyRing
     from clonk_core.gateway.office import KeyOffice
-    from clonk_core.gateway.opening import fixed_keys
     from clonk_core.storage.core_tables import open_core_database
     from clonk_core.storage.data_dir import make_folder
 

@@ -1,21 +1,21 @@
 """Opens the gateway: keys, tokens, limits and the watch over connections, and the tasks that keep them current."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 import attrs
 import trio
 
-from clonk_core.config.settings import ApiKeySettings, AuthSettings
+from clonk_core.config.settings import AuthSettings
 from clonk_core.errors import ClonkError
 from clonk_core.gateway.admission import Admission
 from clonk_core.gateway.authenticate import Authenticator, Tokens
 from clonk_core.gateway.dispatch import Gateway, RealmDoor
 from clonk_core.gateway.failures import Failures
+from clonk_core.gateway.fixed_keys import fixed_keys
 from clonk_core.gateway.key_store import KeyStore
-from clonk_core.gateway.keys import ApiKey, KeyRing
+from clonk_core.gateway.keys import KeyRing
 from clonk_core.gateway.office import KeyOffice
 from clonk_core.gateway.rate_limit import MemoryLimiter
 from clonk_core.gateway.records import Counters, Records, ShowParams
@@ -91,32 +91,6 @@ async def open_gateway(
             nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
-
-
-def fixed_keys(settings: Sequence[ApiKeySettings]) -> list[ApiKey]:
-    """Return the keys of the configuration; placeholders let nobody in, since nothing has their hash."""
-    return [
-        ApiKey(
-            id=one.id,
-            hashes=(one.secret_hash.removeprefix("sha256:"),),
-            scopes=frozenset(one.scopes),
-            tenant=one.tenant or "default",
-            source="configuration",
-            rate_limit=one.rate_limit,
-            burst=one.burst,
-            bytes_limit=one.bytes_limit,
-            max_runs=one.max_runs,
-            allowed_networks=one.allowed_networks,
-            expires_at=_with_zone(one),
-        )
-        for one in settings
-    ]
-
-
-def _with_zone(key: ApiKeySettings) -> datetime | None:
-    if key.expires_at is None or key.expires_at.tzinfo is not None:
-        return key.expires_at
-    return key.expires_at.replace(tzinfo=UTC)
 
 
 def _count_nothing(_kind: str) -> None:
