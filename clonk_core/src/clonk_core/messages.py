@@ -1,7 +1,7 @@
 """What travels between the rooms: frozen messages without behaviour."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import attrs
@@ -353,14 +353,13 @@ class Call:
         caller: Who calls.
         method: Dotted name of the method called.
         run_id: Subscription of the run (`sub_...`), None for a plain call.
-        deadline: Clock time (UTC) by which the call is stopped, None for none.
     """
 
     id: str
     caller: Caller
     method: str
     run_id: str | None = None
-    deadline: datetime | None = None
+    _deadline_at: float | None = attrs.field(default=None, alias="deadline_at", repr=False)
     _report: Callable[[float, float | None, str | None], Awaitable[None]] = attrs.field(
         default=_no_progress, alias="report", repr=False
     )
@@ -368,6 +367,11 @@ class Call:
         default=_no_stop, alias="add_stop_handler", repr=False
     )
     _reaches: Callable[[str], bool] | None = attrs.field(default=None, alias="reaches", repr=False)
+
+    @property
+    def deadline(self) -> datetime | None:
+        """Clock time (UTC) by which the call is stopped, None for none."""
+        return None if self._deadline_at is None else datetime.fromtimestamp(self._deadline_at, UTC)
 
     @property
     def is_narrowed(self) -> bool:

@@ -69,8 +69,10 @@ def scope_allows(held: frozenset[str], wanted: str, target: str | None = None) -
         target: What it is wanted for (a session's name); a narrowed scope covers nothing without one. `*` in a pattern
             stands for any characters, `?` for one, `[ab]` for one of several.
     """
+    if "*" in held or wanted in held:
+        return True
     every = f"{wanted.split(':', 1)[0]}:*"
-    if "*" in held or wanted in held or every in held:
+    if every in held:
         return True
     if target is None:
         return False

@@ -54,6 +54,11 @@ class Admission:
         if not taken.ok:
             self._refuse("stranger", "too many requests without a credential from your address", taken.retry_after_s)
 
+    def is_limited(self, grant: Grant) -> bool:
+        """Tell whether any limit of calls or bytes holds for a caller."""
+        own = grant.allowance
+        return own.calls is not None or own.data is not None or bool(self._tenants)
+
     async def call(self, grant: Grant, connection: Connection, size: int) -> None:
         """Take one call and its bytes from the caller's limits, then from its tenant's.
 
@@ -63,8 +68,6 @@ class Admission:
         caller = grant.caller
         own = grant.allowance
         connection.quota = None
-        if (own.calls is None and own.data is None) and not self._tenants:
-            return
         await self._take(f"key:{caller.tenant}:{caller.id}", "your", own, size, connection)
         shared = self._tenants.get(caller.tenant)
         if shared is not None:

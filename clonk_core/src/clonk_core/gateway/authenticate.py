@@ -98,16 +98,24 @@ class Authenticator:
         self._default = allowance(settings.rate_limit)
         self._of_tokens = allowance(settings.jwt.rate_limit) if settings.jwt else NO_LIMITS
 
+    def settled(self, connection: Connection) -> Grant | None:
+        """Return what a connection is allowed when that never changes, as for the local caller; else None."""
+        known = connection.grant
+        if isinstance(known, Grant) and known.key is None and known.expires_at is None:
+            return known
+        return None
+
     async def grant(self, connection: Connection) -> Grant:
         """Return what the connection is allowed; found once and kept for its life, and looked at anew at each call.
 
         Raises:
             Refused: Its credential is not, or no longer, good.
         """
+        settled = self.settled(connection)
+        if settled is not None:
+            return settled
         known = connection.grant
         if isinstance(known, Grant):
-            if known.key is None and known.expires_at is None:
-                return known
             fresh = self._refreshed(known, connection)
         elif connection.transport in ("stdio", "inside") or not self.enabled:
             # A program that embeds the host says for itself who its callers are.

@@ -118,7 +118,9 @@ class Gateway:
                 raise
             finally:
                 notes.duration_s = self._clock() - began
-                await self._records.call(request, connection, call_id, notes)
+                pending = self._records.call(request, connection, call_id, notes)
+                if pending is not None:
+                    await pending
             if isinstance(answer, Following) and answer.after == 0:
                 self._log.info("run started", method=request.method, subscription=answer.run.id)
         return answer
@@ -184,13 +186,14 @@ class Gateway:
         while connection.settling is not None:  # a client need not wait for the answer to `auth.authenticate`
             await connection.settling.wait()
         try:
-            grant = await self._authenticator.grant(connection)
+            # Looked at here as well, to spare most calls without a key a coroutine each.
+            grant = self._authenticator.settled(connection) or await self._authenticator.grant(connection)
         except Refused as refused:
             await self._refuse(refused, connection)
         caller = grant.caller
         if caller.kind == "stranger":
             await self._admission.stranger(connection)
-        else:
+        elif self._admission.is_limited(grant):
             await self._admission.call(grant, connection, request.size)
         realm = self._realms.get(caller.tenant)
         if realm is None:

@@ -1,6 +1,6 @@
 """What became of each call: in the audit log before the answer leaves, in the metrics, and in the log."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import trio
@@ -66,8 +66,10 @@ class Records:
         self._log = log
         self._requests = requests
 
-    async def call(self, request: Request, connection: Connection, call_id: str, notes: "CallNotes") -> None:
-        """Write down a call that has ended; a cancelled one too.
+    def call(
+        self, request: Request, connection: Connection, call_id: str, notes: "CallNotes"
+    ) -> Awaitable[None] | None:
+        """Write down a call that has ended; a cancelled one too. Return what is to be awaited for that, if anything.
 
         Raises:
             StorageFull, Unavailable: It cannot be written down, and it was none that only reads: it is not answered.
@@ -79,8 +81,10 @@ class Records:
             self._tell(request, connection, notes)
         # Strangers' calls are no entries: what they may do is harmless, and what they may not is refused and counted.
         if self._audit is None or connection.caller is None or connection.caller.kind == "stranger":
-            return
-        entry = self._entry(request, connection, call_id, notes)
+            return None
+        return self._keep(self._entry(request, connection, call_id, notes), notes)
+
+    async def _keep(self, entry: AuditEntry, notes: "CallNotes") -> None:
         if notes.outcome == "cancelled":
             with trio.move_on_after(WRITE_WITHIN_S, shield=True):
                 await self._write(entry, notes)

@@ -1,9 +1,9 @@
 """Calls an activation's function: arguments in, reply or run out."""
 
 import inspect
+import time
 from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
-from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from clonk_core.boundary import plugin_boundary
@@ -59,7 +59,9 @@ class Invoker:
         arguments = self._converter.decode_arguments(method, params)
         if method.streaming and not method.hands_on:
             return await self._start(method, arguments, caller, call_id, target, deadline_s, reaches)
-        call = Call(id=call_id, caller=caller, method=method.name, deadline=_deadline(deadline_s), reaches=reaches)
+        call = Call(
+            id=call_id, caller=caller, method=method.name, deadline_at=_deadline_at(deadline_s), reaches=reaches
+        )
         token = self._current.set(call)
         try:
             with plugin_boundary():
@@ -93,7 +95,7 @@ class Invoker:
             caller=caller,
             method=method.name,
             run_id=new_id("sub"),
-            deadline=_deadline(deadline_s),
+            deadline_at=_deadline_at(deadline_s),
             reaches=reaches,
             report=late.report,
             add_stop_handler=late.add_stop_handler,
@@ -151,5 +153,6 @@ def _with_call(method: Method, arguments: dict[str, Any], call: Call) -> dict[st
     return {**arguments, method.call_parameter: call} if method.call_parameter else arguments
 
 
-def _deadline(deadline_s: float | None) -> datetime | None:
-    return None if deadline_s is None else datetime.now(UTC) + timedelta(seconds=deadline_s)
+def _deadline_at(deadline_s: float | None) -> float | None:
+    """Return the time of day (POSIX) by which a call is stopped."""
+    return None if deadline_s is None else time.time() + deadline_s
