@@ -21,11 +21,12 @@ from clonk_core.gateway.audit import open_audit
 from clonk_core.gateway.authenticate import Tokens
 from clonk_core.gateway.dispatch import Gateway
 from clonk_core.gateway.opening import Parts, open_gateway
+from clonk_core.gateway_messages import KeyRequest
 from clonk_core.host.audit import OpenAudit
 from clonk_core.host.discovery import Plugins, load_plugins
 from clonk_core.host.realm import Realm, open_realm
 from clonk_core.interfaces import Dispatch, Hub, Log
-from clonk_core.messages import LOCAL_CALLER, KeyRequest
+from clonk_core.messages import LOCAL_CALLER
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.observe.logs import Logs
 from clonk_core.schema.masking import Masking

@@ -3,29 +3,27 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 import attrs
 
 from clonk_core.errors import CallError
 from clonk_core.messages import (
-    ApiKeyInfo,
-    AuditEntry,
-    AuditFilters,
     AuditKind,
-    AuditReport,
-    AuditRow,
     Caller,
     ErrorObject,
     Event,
     JsonValue,
-    KeyRequest,
     Method,
     Quota,
     Reply,
     Request,
     StopReason,
 )
+
+if TYPE_CHECKING:
+    # Not loaded with the plugin API.
+    from clonk_core.gateway_messages import ApiKeyInfo, AuditEntry, AuditFilters, AuditReport, AuditRow, KeyRequest
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -206,7 +204,7 @@ class Connection:
 class AuditWriter(Protocol):
     """Where what happens is written down."""
 
-    async def write(self, entry: AuditEntry) -> None:
+    async def write(self, entry: "AuditEntry") -> None:
         """Write one entry and return when it is kept.
 
         Raises:
@@ -217,17 +215,17 @@ class AuditWriter(Protocol):
 class KeyKeeper(Protocol):
     """Makes, changes and takes back API keys."""
 
-    def list(self, caller: Caller) -> Sequence[ApiKeyInfo]:
+    def list(self, caller: Caller) -> "Sequence[ApiKeyInfo]":
         """Return the keys that the caller may see, by id."""
 
-    def get(self, caller: Caller, key_id: str) -> ApiKeyInfo:
+    def get(self, caller: Caller, key_id: str) -> "ApiKeyInfo":
         """Return one key.
 
         Raises:
             NotFound: There is none, or none that the caller may see.
         """
 
-    async def create(self, caller: Caller, wanted: KeyRequest) -> tuple[ApiKeyInfo, str]:
+    async def create(self, caller: Caller, wanted: "KeyRequest") -> "tuple[ApiKeyInfo, str]":
         """Make a key; return it and its secret, which nobody can be shown again.
 
         Raises:
@@ -236,7 +234,7 @@ class KeyKeeper(Protocol):
             Conflict: The id is taken.
         """
 
-    async def revoke(self, caller: Caller, key_id: str) -> ApiKeyInfo:
+    async def revoke(self, caller: Caller, key_id: str) -> "ApiKeyInfo":
         """Take a key back.
 
         Raises:
@@ -245,7 +243,7 @@ class KeyKeeper(Protocol):
             Forbidden: It may do more than the caller.
         """
 
-    async def rotate(self, caller: Caller, key_id: str, keep_old_for_s: float) -> tuple[ApiKeyInfo, str]:
+    async def rotate(self, caller: Caller, key_id: str, keep_old_for_s: float) -> "tuple[ApiKeyInfo, str]":
         """Give a key a new secret; the old one is good for `keep_old_for_s` more. Return both.
 
         Raises:
@@ -260,12 +258,12 @@ class AuditReader(Protocol):
 
     async def query(
         self,
-        filters: AuditFilters,
+        filters: "AuditFilters",
         *,
         limit: int,
         before: int | None = None,
         after: int | None = None,
-    ) -> Sequence[AuditRow]:
+    ) -> "Sequence[AuditRow]":
         """Return up to `limit` rows, newest first; oldest first with `after`.
 
         Args:
@@ -275,13 +273,13 @@ class AuditReader(Protocol):
             after: Only rows with a higher number, the oldest of them first. Not together with `before`.
         """
 
-    def follow(self, filters: AuditFilters, *, after: int | None = None) -> AsyncIterator[AuditRow]:
+    def follow(self, filters: "AuditFilters", *, after: int | None = None) -> "AsyncIterator[AuditRow]":
         """Iterate over the rows after number `after` (None for those to come), waiting for more, for ever.
 
         Rows that another process writes are seen within a second.
         """
 
-    async def verify(self, *, expect_head: str | None = None) -> AuditReport:
+    async def verify(self, *, expect_head: str | None = None) -> "AuditReport":
         """Check the chain of hashes from its beginning to its end.
 
         Args:

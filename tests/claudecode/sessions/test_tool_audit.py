@@ -15,7 +15,7 @@ import trio.testing
 from clonk_claudecode.testing.script import Reply, ToolUse
 from clonk_claudecode.testing.scripted_model import ScriptedModel
 from clonk_core.errors import StorageFull
-from clonk_core.messages import AuditEntry
+from clonk_core.gateway_messages import AuditEntry
 from clonk_core.testing.host import TestHost
 
 OpenHub = Callable[..., AbstractAsyncContextManager[TestHost]]

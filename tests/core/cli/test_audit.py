@@ -12,7 +12,8 @@ import pytest
 import trio
 
 from clonk_core.gateway.audit import AuditLog
-from clonk_core.messages import AuditEntry, Caller
+from clonk_core.gateway_messages import AuditEntry
+from clonk_core.messages import Caller
 from clonk_core.storage.core_tables import open_core_database
 
 Clonk = Callable[..., Any]

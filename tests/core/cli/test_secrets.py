@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from clonk_core.cli.secrets import note_change
-from clonk_core.messages import AuditEntry
+from clonk_core.gateway_messages import AuditEntry
 
 Clonk = Callable[..., Any]
 VALUE = "s3cret-value"

@@ -18,7 +18,8 @@ from clonk_core.config.settings import AuditSettings
 from clonk_core.errors import InvalidParams, StorageFull
 from clonk_core.gateway.audit import AuditLog, open_audit
 from clonk_core.gateway.audit_chain import BEFORE_THE_FIRST, COLUMNS
-from clonk_core.messages import AuditEntry, AuditFilters, AuditReport, Caller
+from clonk_core.gateway_messages import AuditEntry, AuditFilters, AuditReport
+from clonk_core.messages import Caller
 from clonk_core.storage.core_tables import open_core_database
 from clonk_core.storage.sqlite import SqliteDatabase
 
@@ -301,7 +302,8 @@ import sys
 from pathlib import Path
 import trio
 from clonk_core.gateway.audit import AuditLog
-from clonk_core.messages import LOCAL_CALLER, AuditEntry
+from clonk_core.gateway_messages import AuditEntry
+from clonk_core.messages import LOCAL_CALLER
 from clonk_core.storage.core_tables import open_core_database
 
 async def write_for_ever(log):

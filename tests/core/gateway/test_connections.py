@@ -13,7 +13,8 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket
 from clonk_core.client.base import RemoteError
 from clonk_core.client.http import HttpClient
 from clonk_core.client.websocket import WebSocketClient
-from clonk_core.messages import LOCAL_CALLER, KeyRequest
+from clonk_core.gateway_messages import KeyRequest
+from clonk_core.messages import LOCAL_CALLER
 from clonk_core.plugin import Activation, Call, method
 from clonk_core.testing.serving import served
 from tests.core.gateway.guarded import OpenGuarded, key_settings, secret_of

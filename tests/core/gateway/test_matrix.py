@@ -16,7 +16,8 @@ from clonk_core.app import Addresses
 from clonk_core.client.base import RemoteError
 from clonk_core.client.http import HttpClient
 from clonk_core.client.websocket import WebSocketClient
-from clonk_core.messages import LOCAL_CALLER, KeyRequest
+from clonk_core.gateway_messages import KeyRequest
+from clonk_core.messages import LOCAL_CALLER
 from clonk_core.testing.host import TestHost
 from clonk_core.testing.serving import connected, served
 from tests.core.gateway.guarded import OpenGuarded, key_settings, secret_of

@@ -5,8 +5,8 @@ from typing import Annotated, Final
 
 import attrs
 
+from clonk_core.gateway_messages import ApiKeyInfo, KeyRequest
 from clonk_core.interfaces import Hub
-from clonk_core.messages import ApiKeyInfo, KeyRequest
 from clonk_core.names import KEY_ID, SCOPE
 from clonk_core.plugin import (
     Activation,

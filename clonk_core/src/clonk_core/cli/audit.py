@@ -15,7 +15,8 @@ from clonk_core.cli.flags import ConfigFile, Json
 from clonk_core.cli.moments import moment
 from clonk_core.cli.output import print_columns, print_json
 from clonk_core.errors import InvalidParams
-from clonk_core.messages import AuditFilters, AuditKind, AuditRow
+from clonk_core.gateway_messages import AuditFilters, AuditRow
+from clonk_core.messages import AuditKind
 
 if TYPE_CHECKING:
     from clonk_core.gateway.audit import AuditLog

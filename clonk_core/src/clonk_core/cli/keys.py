@@ -21,7 +21,7 @@ from clonk_core.cli.output import print_columns, print_json
 
 if TYPE_CHECKING:
     from clonk_core.gateway.office import KeyOffice
-    from clonk_core.messages import ApiKeyInfo
+    from clonk_core.gateway_messages import ApiKeyInfo
 
 Scopes = Annotated[tuple[str, ...], Parameter(name="--scope", negative=())]
 Networks = Annotated[tuple[str, ...], Parameter(name="--allow-from", negative=(), show_default=False)]
@@ -67,7 +67,8 @@ async def create(
         config: The configuration file; without it the usual places are searched.
         data_dir: Folder of the databases.
     """
-    from clonk_core.messages import LOCAL_CALLER, KeyRequest
+    from clonk_core.gateway_messages import KeyRequest
+    from clonk_core.messages import LOCAL_CALLER
 
     expires_at = None if expires_in is None else datetime.now(UTC) + timedelta(seconds=seconds(expires_in))
     async with _office(config, data_dir) as office:

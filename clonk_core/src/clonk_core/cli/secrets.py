@@ -123,7 +123,8 @@ async def note_change(
     """
     if writer is None:
         return
-    from clonk_core.messages import LOCAL_CALLER, AuditEntry
+    from clonk_core.gateway_messages import AuditEntry
+    from clonk_core.messages import LOCAL_CALLER
 
     caller = attrs.evolve(LOCAL_CALLER, tenant=tenant)
     await writer.write(

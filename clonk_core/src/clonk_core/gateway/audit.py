@@ -18,8 +18,9 @@ from clonk_core.config.settings import AuditSettings
 from clonk_core.errors import ClonkError, InvalidParams
 from clonk_core.gateway import audit_store as store
 from clonk_core.gateway.audit_chain import SWEEP, ChainCheck, Values, body_of, read_head
+from clonk_core.gateway_messages import AuditEntry, AuditFilters, AuditReport, AuditRow
 from clonk_core.interfaces import CoreDatabase, Log, Row
-from clonk_core.messages import AuditEntry, AuditFilters, AuditReport, AuditRow, Caller
+from clonk_core.messages import Caller
 
 POLL_S: Final = 1.0
 """How often a follower looks for the rows of other processes, in seconds; those of this one wake it."""

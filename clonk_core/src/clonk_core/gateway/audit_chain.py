@@ -20,7 +20,7 @@ import attrs
 import orjson
 
 from clonk_core.errors import InvalidParams
-from clonk_core.messages import AuditProblem, AuditReport
+from clonk_core.gateway_messages import AuditProblem, AuditReport
 
 COLUMNS: Final = (
     "seq",

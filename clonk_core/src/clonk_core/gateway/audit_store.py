@@ -11,8 +11,8 @@ import attrs
 import orjson
 
 from clonk_core.gateway.audit_chain import COLUMNS, Anchor, Values, body_of, link, sweep_detail
+from clonk_core.gateway_messages import AuditFilters, AuditRow
 from clonk_core.interfaces import Row, Transaction
-from clonk_core.messages import AuditFilters, AuditRow
 
 _ALL: Final = ", ".join((*COLUMNS, "hash"))
 _LAST: Final = "select seq, hash from audit order by seq desc limit 1"

@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from clonk_core.gateway.rate_limit import Rate, parse_rate
-from clonk_core.messages import ApiKeyInfo, KeyRequest
+from clonk_core.gateway_messages import ApiKeyInfo, KeyRequest
 from clonk_core.names import KEY_ID, SCOPE
 
 _SECRET_BYTES: Final = 32

@@ -7,8 +7,9 @@ import trio
 
 from clonk_core.errors import CallError, ClonkError, StorageFull, Unavailable
 from clonk_core.gateway.rate_limit import Limiter, Rate
+from clonk_core.gateway_messages import AuditEntry
 from clonk_core.interfaces import AuditWriter, Connection, Following, Log
-from clonk_core.messages import STRANGER, AuditEntry, JsonValue, Method, Request
+from clonk_core.messages import STRANGER, JsonValue, Method, Request
 
 if TYPE_CHECKING:
     from clonk_core.gateway.dispatch import CallNotes

@@ -6,8 +6,9 @@ from typing import Final, Protocol, TypeAlias
 
 import attrs
 
+from clonk_core.gateway_messages import AuditEntry
 from clonk_core.interfaces import AuditReader, AuditWriter, CoreDatabase
-from clonk_core.messages import AuditEntry, Call, JsonValue
+from clonk_core.messages import Call, JsonValue
 from clonk_core.schema.shorten import shorten
 
 _LEAST_BYTES: Final = 128

@@ -20,6 +20,7 @@ from clonk_core.errors import (
     InvalidParams,
     PluginError,
 )
+from clonk_core.gateway_messages import AuditEntry
 from clonk_core.host.audit import NoAudit, OpenAudit, own_entry
 from clonk_core.host.discovery import Plugin, Plugins
 from clonk_core.host.events import EventBus
@@ -31,7 +32,7 @@ from clonk_core.host.services import supervise
 from clonk_core.host.view import RealmHub
 from clonk_core.ids import new_id
 from clonk_core.interfaces import AuditReader, AuditWriter, CoreDatabase, Database, Following, SettingOrigin
-from clonk_core.messages import AuditEntry, Call, Caller, ErrorObject, JsonValue, Method, Reply, reach_of
+from clonk_core.messages import Call, Caller, ErrorObject, JsonValue, Method, Reply, reach_of
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.observe.logs import Logs
 from clonk_core.plugin import Activation
