@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clonk_core.app import draw, open_app
-from clonk_core.messages import Method
+from clonk_core.methods import Method
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "keys-scopes-and-limits.md"
 MODES = {"claudecode:bypass"}

@@ -8,22 +8,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol
 import attrs
 
 from clonk_core.errors import CallError
-from clonk_core.messages import (
-    AuditKind,
-    Caller,
-    ErrorObject,
-    Event,
-    JsonValue,
-    Method,
-    Quota,
-    Reply,
-    Request,
-    StopReason,
-)
+from clonk_core.messages import AuditKind, Caller, ErrorObject, Event, JsonValue, Quota, Reply, Request, StopReason
 
 if TYPE_CHECKING:
     # Not loaded with the plugin API.
     from clonk_core.gateway_messages import ApiKeyInfo, AuditEntry, AuditFilters, AuditReport, AuditRow, KeyRequest
+    from clonk_core.methods import Method
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -405,7 +395,7 @@ class Hub(Protocol):
             Unavailable: It is off.
         """
 
-    def methods(self, caller: Caller) -> Sequence[Method]:
+    def methods(self, caller: Caller) -> "Sequence[Method]":
         """Every method this caller may call, by name."""
 
     def hashes(self) -> Mapping[str, str]:

@@ -9,7 +9,8 @@ import pytest
 
 from clonk_core.errors import Forbidden, SchemaError, Unauthenticated
 from clonk_core.gateway.scopes import check_scope, target_of
-from clonk_core.messages import STRANGER, Caller, Method
+from clonk_core.messages import STRANGER, Caller
+from clonk_core.methods import Method
 from clonk_core.names import SCOPE, scope_allows, scope_covers
 from clonk_core.plugin import Activation, method
 from clonk_core.schema.registry import Registry

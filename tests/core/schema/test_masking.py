@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clonk_core.messages import Method
+from clonk_core.methods import Method
 from clonk_core.plugin import Activation, JsonValue, Secret, method
 from clonk_core.schema.masking import Masking
 from clonk_core.schema.registry import Registry

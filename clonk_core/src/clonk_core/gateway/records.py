@@ -9,7 +9,8 @@ from clonk_core.errors import CallError, ClonkError, StorageFull, Unavailable
 from clonk_core.gateway.rate_limit import Limiter, Rate
 from clonk_core.gateway_messages import AuditEntry
 from clonk_core.interfaces import AuditWriter, Connection, Following, Log
-from clonk_core.messages import STRANGER, JsonValue, Method, Request
+from clonk_core.messages import STRANGER, JsonValue, Request
+from clonk_core.methods import Method
 
 if TYPE_CHECKING:
     from clonk_core.gateway.dispatch import CallNotes

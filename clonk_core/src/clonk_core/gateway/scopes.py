@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from clonk_core.errors import Forbidden, Unauthenticated
-from clonk_core.messages import Caller, JsonValue, Method
+from clonk_core.messages import Caller, JsonValue
+from clonk_core.methods import Method
 from clonk_core.names import scope_is_narrowed
 
 HOW_TO_PROVE: Final = (

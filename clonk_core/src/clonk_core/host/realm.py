@@ -32,7 +32,8 @@ from clonk_core.host.services import supervise
 from clonk_core.host.view import RealmHub
 from clonk_core.ids import new_id
 from clonk_core.interfaces import AuditReader, AuditWriter, CoreDatabase, Database, Following, SettingOrigin
-from clonk_core.messages import Call, Caller, ErrorObject, JsonValue, Method, Reply, reach_of
+from clonk_core.messages import Call, Caller, ErrorObject, JsonValue, Reply
+from clonk_core.methods import Method, reach_of
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.observe.logs import Logs
 from clonk_core.plugin import Activation

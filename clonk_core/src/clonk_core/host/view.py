@@ -10,7 +10,8 @@ import trio
 
 from clonk_core.errors import Unavailable
 from clonk_core.interfaces import AuditReader, Database, KeyKeeper, PluginStatus, Run, RunSummary, Transaction
-from clonk_core.messages import Caller, JsonValue, Method, Quota
+from clonk_core.messages import Caller, JsonValue, Quota
+from clonk_core.methods import Method
 from clonk_core.schema.openrpc import document
 from clonk_core.wire.error_codes import code_and_status
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import attrs
 
-from clonk_core.messages import JsonValue, Method
+from clonk_core.messages import JsonValue
+from clonk_core.methods import Method
 from clonk_core.schema.shorten import Shape, shorten
 
 _SchemaObject = Mapping[str, Any]

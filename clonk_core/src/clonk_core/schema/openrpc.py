@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from clonk_core.errors import CallError
-from clonk_core.messages import JsonValue, Method
+from clonk_core.messages import JsonValue
+from clonk_core.methods import Method
 from clonk_core.schema.json_schema import Schema, map_references
 
 OPENRPC_VERSION: Final = "1.3.2"

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from clonk_core.errors import MethodNotFound, PluginError
-from clonk_core.messages import Method
+from clonk_core.methods import Method
 from clonk_core.names import is_method, is_namespace, scope_for
 from clonk_core.plugin import Activation, MethodOptions
 from clonk_core.schema.contract import digest, method_contract, namespace_hash, registry_hash

@@ -9,7 +9,8 @@ import attrs
 
 from clonk_core.errors import CallError, SchemaError
 from clonk_core.interfaces import Following
-from clonk_core.messages import Call, Done, JsonValue, Parameter
+from clonk_core.messages import Call, Done, JsonValue
+from clonk_core.methods import Parameter
 from clonk_core.names import SCOPE_VERB
 from clonk_core.plugin import Activation, MethodOptions
 from clonk_core.schema.annotations import TypeInspector, resolved_hints
