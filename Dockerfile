@@ -4,9 +4,11 @@
 #   docker build --build-arg WITH_CLAUDE=bundled -t clonk .     takes the one that the official Agent SDK's wheel brings
 # or derive an image from this one and put `claude` on its PATH.
 #
-# This version serves the loopback interface only, since it has no API keys yet: a published port reaches nothing.
-#   docker exec clonk clonk call health.check            calls the server from inside its container
-#   docker run -i --rm clonk clonk stdio                 serves the program that starts the container, without a port
+# A published port reaches a server that listens on all addresses of its container, and that it does only with a key:
+#   docker run --rm -v clonk-data:/var/clonk clonk clonk keys create admin --scope '*'      prints one, this once
+#   docker run -d --init -p 127.0.0.1:4444:4444 -p 127.0.0.1:4445:4445 -v clonk-data:/var/clonk \
+#     -e CLONK_SERVER__HOST=0.0.0.0 -e CLAUDE_CODE_OAUTH_TOKEN clonk
+#   docker run -i --init --rm -v clonk-data:/var/clonk clonk clonk stdio      serves the program that starts it, no port
 
 FROM python:3.12-slim
 

@@ -103,10 +103,8 @@ def _raw(path: Path, shape: Shape) -> float:
     execute = connection.execute
     runs = [f"sub_raw_{number}" for number in range(shape.runs)]
     for run in runs:
-        execute(
-            _INSERT_RUN,
-            {"id": run, "tenant": "", "caller": "", "caller_kind": "", "method": "", "started_at": NOW},
-        )
+        texts = dict.fromkeys(("tenant", "caller", "caller_kind", "method", "target"), "")
+        execute(_INSERT_RUN, {"id": run, "started_at": NOW, **texts})
     began = time.perf_counter()
     for number in range(shape.batches):
         execute("begin immediate")

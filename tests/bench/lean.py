@@ -48,13 +48,14 @@ def connect(port: int) -> socket.socket:
     return opened
 
 
-def connect_websocket(port: int, path: str = "/ws") -> socket.socket:
+def connect_websocket(port: int, path: str = "/ws", *, bearer: str | None = None) -> socket.socket:
     """Open a connection and shake hands."""
     opened = connect(port)
     key = base64.b64encode(os.urandom(16)).decode()
+    authorization = f"Authorization: Bearer {bearer}\r\n" if bearer else ""
     opened.sendall(
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{authorization}\r\n".encode()
     )
     answer = b""
     while b"\r\n\r\n" not in answer:

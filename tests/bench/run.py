@@ -15,6 +15,7 @@ from tests.bench.figures import Figure  # noqa: E402
 BENCHMARKS: Final = {
     "calls": "plain calls over HTTP and WebSocket, against an echo on the bare libraries",
     "first_text": "time to the first text on a warm session, against the bare binary and a process per prompt",
+    "gateway": "what key, scope, limit, validation and audit add to a plain call, against the same call without",
     "memory": "memory of the server for each parked and each live session",
     "relay": "a reply of 50 000 deltas, live to 1 and 20 readers and replayed, against the bare binary",
     "start": "start of the server and of the command line, and what importing the plugin API takes",

@@ -122,6 +122,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         model_url = _first_line(model.stdout, "http").strip()
         settings = {
             "server": {"http_port": 0, "websocket_port": 0},
+            "auth": {"enabled": False},
             "storage": {"data_dir": str(folder / "data")},
             "workspaces": {"roots": [str(folder)]},
             "logging": {"format": "json"},

@@ -11,11 +11,16 @@ from clonk_claudecode.checks import CREDENTIAL_VARIABLES, checks
 from clonk_claudecode.engine import open_engine
 from clonk_claudecode.settings import ClaudeCodeSettings, SessionSettings
 from clonk_claudecode.spec import EngineSettings, SessionSpec
+from clonk_core.config.nodes import Origin
 from clonk_core.plugin import CheckResult
 
 
-async def _found(settings: ClaudeCodeSettings, name: str) -> CheckResult:
-    (check,) = [check for check in checks(settings) if check.name == name]
+async def _found(settings: ClaudeCodeSettings, name: str, **stored: str) -> CheckResult:
+    async def secret(asked: str) -> str | None:
+        return stored.get(asked)
+
+    found = checks(settings, secret=secret, origin=lambda path: Origin(kind="file", file=Path("clonk.yaml"), line=7))
+    (check,) = [check for check in found if check.name == name]
     return await check.function()
 
 
@@ -42,6 +47,28 @@ async def test_a_missing_binary_has_failed() -> None:
 async def test_a_credential_is_looked_for_where_the_binary_looks(changes: dict[str, Any], state: str) -> None:
     found = await _found(ClaudeCodeSettings(**changes), "credential")
     assert found.state == state
+
+
+@pytest.mark.parametrize(
+    ("changes", "stored", "message"),
+    [
+        ({"oauth_token": "s3cret"}, {}, "OAuth token from claudecode.oauth_token (clonk.yaml:7)"),
+        ({}, {"claude_oauth_token": "s3cret"}, "OAuth token from the stored secret claude_oauth_token"),
+        ({}, {"anthropic_api_key": "s3cret"}, "API key from the stored secret anthropic_api_key"),
+    ],
+)
+async def test_the_place_of_the_credential_is_told(
+    changes: dict[str, Any], stored: dict[str, str], message: str
+) -> None:
+    found = await _found(ClaudeCodeSettings(**changes), "credential", **stored)
+    assert (found.state, found.message) == ("ok", message)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"oauth_token_file": Path("/nonexistent/token")}, {"env": {"X": "${secret:missing}"}, "api_key": "key"}]
+)
+async def test_what_is_named_and_not_there_has_failed(changes: dict[str, Any]) -> None:
+    assert (await _found(ClaudeCodeSettings(**changes), "credential")).state == "failed"
 
 
 @pytest.mark.parametrize(

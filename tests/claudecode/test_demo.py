@@ -1,10 +1,13 @@
 """`clonk demo` as a newcomer runs it."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -82,7 +85,10 @@ async def test_the_demo_shows_every_step_and_leaves_nothing_behind(environment: 
 
 
 @pytest.mark.slow
-async def test_the_folder_is_kept_on_request(environment: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+async def test_the_folder_is_kept_on_request_and_can_be_served_again(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
     await need_binary()
     done = run_demo(environment, "--keep")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -91,6 +97,31 @@ async def test_the_folder_is_kept_on_request(environment: dict[str, str], tmp_pa
     assert (folder / "data" / "claudecode.db").exists()
     assert (folder / "server.log").read_text()
     assert (folder / "clonk.yaml").stat().st_mode & 0o077 == 0
+    answers = _paste(done.stdout, folder)
+    assert answers["claudecode.create"]["error"]["data"]["kind"] == "conflict"  # it is there already
+    assert len(answers["claudecode.history"]["result"]) == 10
+
+
+def _paste(shown: str, folder: Path) -> dict[str, Any]:
+    """Start the kept server as the demo shows it, run its curl lines there, and return the answers by method."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    export = re.search(r"export (CLONK_API_KEY)=(\S+)", plain)
+    assert export is not None
+    environ = {"PATH": os.environ["PATH"], "HOME": str(folder), export[1]: export[2]}
+    command = [sys.executable, "-m", "clonk_core", "serve", "--config", "clonk.yaml"]
+    answers = {}
+    with subprocess.Popen(command, cwd=folder, env=environ, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        url = next(json.loads(line)["http"] for line in server.stderr if '"listening"' in line)
+        for line in re.findall(r"curl -s .*", plain):
+            pasted = re.sub(r"http://127\.0\.0\.1:\d+/mcp", url, line)
+            done = subprocess.run(["bash", "-c", pasted], env=environ, capture_output=True, text=True, check=True)
+            method = re.search(r'"method": "([^"]+)"', line)
+            assert method is not None
+            answers[method[1]] = json.loads(done.stdout)
+        server.terminate()
+        server.communicate(timeout=DEADLINE_S)
+    return answers
 
 
 @pytest.mark.slow

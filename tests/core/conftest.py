@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, Literal
 
 import attrs
@@ -16,6 +17,7 @@ from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection, Following
 from clonk_core.messages import LOCAL_CALLER, Caller, Event, Outcome, Reply, Request, StopReason
 from clonk_core.transports import serve
+from clonk_core.transports.tls import TlsCertificate
 
 
 class ListLog:
@@ -50,6 +52,7 @@ class MemoryRun:
         self.id = new_id("sub")
         self.method = method
         self.caller: Caller = LOCAL_CALLER
+        self.target: str | None = None
         self.durable = durable
         self.events: list[Event] = []
         self.stopped: StopReason | None = None
@@ -142,6 +145,9 @@ class Door:
         self.calls: list[Request] = []
         self.connections: list[Connection] = []
         self.gate = trio.Event()
+        self.over = trio.Event()
+        self.refusal: CallError | None = None
+        self.knows_everyone = True
         self.waiting = 0
         self._started = trio.Event()
 
@@ -172,6 +178,16 @@ class Door:
             raise MethodNotFound(request.method)
         params = request.params if isinstance(request.params, dict) else {}
         return await method(request, **params)  # type: ignore[no-any-return]
+
+    async def greet(self, connection: Connection) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        if self.knows_everyone:
+            connection.grant = LOCAL_CALLER
+
+    async def wait_over(self, connection: Connection) -> str:
+        await self.over.wait()
+        return "the test says so"
 
     async def do_test_echo(self, request: Request, **params: Any) -> Reply:
         return Reply(result=orjson.dumps(request.params))
@@ -239,48 +255,41 @@ class Served:
     shutdown: trio.Event
     http_port: int
     websocket_port: int
+    secure: bool = False
     ended: trio.Event = attrs.field(factory=trio.Event)
 
     @property
     def http_url(self) -> str:
-        return f"http://127.0.0.1:{self.http_port}"
+        return f"http{'s' if self.secure else ''}://127.0.0.1:{self.http_port}"
 
     @property
     def websocket_url(self) -> str:
-        return f"ws://127.0.0.1:{self.websocket_port}/ws"
+        return f"ws{'s' if self.secure else ''}://127.0.0.1:{self.websocket_port}/ws"
 
 
 @asynccontextmanager
-async def serve_door(*, pages: Any = no_pages, **settings: Any) -> AsyncIterator[Served]:
+async def serve_door(
+    *, pages: Any = no_pages, certificate: TlsCertificate | None = None, log: ListLog | None = None, **settings: Any
+) -> AsyncIterator[Served]:
     """Serve a new door on free ports; `served.shutdown` ends it in order, leaving the block at once."""
-    door, log, shutdown = Door(), ListLog(), trio.Event()
+    door, log, shutdown = Door(), log or ListLog(), trio.Event()
+    common: dict[str, Any] = {"log": log, "shutdown": shutdown, "certificate": certificate}
     options = ServerSettings(http_port=0, websocket_port=0, **settings)
     async with trio.open_nursery() as nursery:
         served = Served(door=door, log=log, shutdown=shutdown, http_port=0, websocket_port=0)
 
         async def run_both(task_status: trio.TaskStatus[None]) -> None:
             async with trio.open_nursery() as servers:
-                http = await servers.start(_start_http, door, options, pages, log, shutdown)
-                websocket = await servers.start(_start_websocket, door, options, log, shutdown)
+                http = await servers.start(partial(serve.serve_http, door, options, pages=pages, **common))
+                websocket = await servers.start(partial(serve.serve_websocket, door, options, **common))
                 served.http_port, served.websocket_port = http.port, websocket.port
+                served.secure = http.secure and websocket.secure
                 task_status.started()
             served.ended.set()
 
         await nursery.start(run_both)
         yield served
         nursery.cancel_scope.cancel()
-
-
-async def _start_http(
-    door: Door, options: ServerSettings, pages: Any, log: ListLog, shutdown: trio.Event, *, task_status: Any
-) -> None:
-    await serve.serve_http(door, options, pages=pages, log=log, shutdown=shutdown, task_status=task_status)
-
-
-async def _start_websocket(
-    door: Door, options: ServerSettings, log: ListLog, shutdown: trio.Event, *, task_status: Any
-) -> None:
-    await serve.serve_websocket(door, options, log=log, shutdown=shutdown, task_status=task_status)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from clonk_arbor.messages import (
     TreeSummary,
 )
 from clonk_arbor.tree import Trees
-from clonk_core.plugin import Activation, Host, JsonValue, method
+from clonk_core.plugin import Activation, Call, Host, JsonValue, method
 
 
 class Arbor(Activation):
@@ -26,7 +26,7 @@ class Arbor(Activation):
     def __init__(self, host: Host) -> None:
         self._trees = Trees(host.database("arbor", migrations="clonk_arbor.migrations"))
 
-    @method(errors=[ContentTooLarge])
+    @method(target="name", errors=[ContentTooLarge])
     async def tree_create(self, name: TreeName, metadata: Metadata | None = None) -> TreeId:
         """Create an empty tree and return its id.
 
@@ -39,8 +39,8 @@ class Arbor(Activation):
         """
         return await self._trees.create(name, metadata)
 
-    @method(scope="read", read_only=True, idempotent=True, errors=[TreeNotFound])
-    async def tree_get(self, id: TreeRef) -> Tree:
+    @method(scope="read", narrows=True, read_only=True, idempotent=True, errors=[TreeNotFound])
+    async def tree_get(self, call: Call, id: TreeRef) -> Tree:
         """Return one tree with the ids of its roots.
 
         Args:
@@ -49,21 +49,34 @@ class Arbor(Activation):
         Raises:
             TreeNotFound: There is no such tree.
         """
-        return await self._trees.get(id)
+        tree = await self._trees.get(id)
+        if not call.may_reach(tree.name):
+            raise TreeNotFound(id)
+        return tree
 
-    @method(scope="read", read_only=True, idempotent=True)
-    async def tree_list(self, limit: PageSize = 200, after: TreeRef | None = None) -> tuple[TreeSummary, ...]:
+    @method(scope="read", narrows=True, read_only=True, idempotent=True)
+    async def tree_list(
+        self, call: Call, limit: PageSize = 200, after: TreeRef | None = None
+    ) -> tuple[TreeSummary, ...]:
         """Return trees, oldest first, a page at a time.
 
         Args:
             limit: At most this many; fewer come back only at the end.
             after: Id of the last tree of the page before; leave it out for the first page.
         """
-        return await self._trees.list(limit, after)
+        found: list[TreeSummary] = []
+        while len(found) < limit:
+            page = await self._trees.list(limit, after)
+            found += [tree for tree in page if call.may_reach(tree.name)]
+            if len(page) < limit or not call.is_narrowed:
+                break
+            after = page[-1].id
+        return tuple(found[:limit])
 
-    @method(errors=[TreeNotFound, NodeNotFound, ParentInOtherTree, TooManyRoots, ContentTooLarge])
+    @method(narrows=True, errors=[TreeNotFound, NodeNotFound, ParentInOtherTree, TooManyRoots, ContentTooLarge])
     async def node_create(
         self,
+        call: Call,
         tree_id: TreeRef,
         parent_id: NodeRef | None = None,
         *,
@@ -85,10 +98,12 @@ class Arbor(Activation):
             TooManyRoots: The tree has 1000 roots already.
             ContentTooLarge: `content` or `metadata` is over its limit.
         """
+        if call.is_narrowed and not call.may_reach((await self._trees.get(tree_id)).name):
+            raise TreeNotFound(tree_id)
         return await self._trees.add_node(tree_id, parent_id, content, metadata)
 
-    @method(scope="read", read_only=True, idempotent=True, errors=[NodeNotFound])
-    async def node_get(self, node_id: NodeRef) -> Node:
+    @method(scope="read", narrows=True, read_only=True, idempotent=True, errors=[NodeNotFound])
+    async def node_get(self, call: Call, node_id: NodeRef) -> Node:
         """Return one node.
 
         Args:
@@ -97,11 +112,12 @@ class Arbor(Activation):
         Raises:
             NodeNotFound: There is no such node.
         """
+        await self._check_reach(call, node_id)
         return await self._trees.node(node_id)
 
-    @method(scope="read", read_only=True, idempotent=True, errors=[NodeNotFound])
+    @method(scope="read", narrows=True, read_only=True, idempotent=True, errors=[NodeNotFound])
     async def node_children(
-        self, node_id: NodeRef, limit: PageSize = 200, after: NodeRef | None = None
+        self, call: Call, node_id: NodeRef, limit: PageSize = 200, after: NodeRef | None = None
     ) -> tuple[Node, ...]:
         """Return the direct children of a node, oldest first, a page at a time.
 
@@ -115,10 +131,11 @@ class Arbor(Activation):
         Raises:
             NodeNotFound: There is no such node, or no such `after`.
         """
+        await self._check_reach(call, node_id)
         return await self._trees.children(node_id, limit, after)
 
-    @method(scope="read", read_only=True, idempotent=True, errors=[NodeNotFound])
-    async def node_ancestors(self, node_id: NodeRef, limit: PageSize = 200) -> tuple[Node, ...]:
+    @method(scope="read", narrows=True, read_only=True, idempotent=True, errors=[NodeNotFound])
+    async def node_ancestors(self, call: Call, node_id: NodeRef, limit: PageSize = 200) -> tuple[Node, ...]:
         """Return the nodes above one, nearest first: its parent, the parent's parent and so on.
 
         A page ends early when it has about 4 MiB of content. The path is complete when its last node has no parent; to
@@ -131,4 +148,14 @@ class Arbor(Activation):
         Raises:
             NodeNotFound: There is no such node.
         """
+        await self._check_reach(call, node_id)
         return await self._trees.ancestors(node_id, limit)
+
+    async def _check_reach(self, call: Call, node_id: NodeRef) -> None:
+        """Refuse a node of a tree whose name a narrowed caller's scopes do not cover: for them it does not exist.
+
+        Raises:
+            NodeNotFound: It is so, or there is no such node.
+        """
+        if call.is_narrowed and not call.may_reach(await self._trees.name_of_node(node_id)):
+            raise NodeNotFound(node_id)

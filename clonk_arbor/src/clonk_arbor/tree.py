@@ -73,6 +73,10 @@ class Trees:
             raise NodeNotFound(node_id)
         return _node(row)
 
+    async def name_of_node(self, node_id: NodeId) -> str:
+        """Return the name of the tree that a node is in."""
+        return await self._database.read(_read_tree_name, node_id)
+
     async def children(self, node_id: NodeId, limit: int, after: NodeId | None) -> tuple[Node, ...]:
         """Return direct children, oldest first."""
         rows = await self._database.read(_read_children, node_id, limit, after)
@@ -96,6 +100,13 @@ def _read_tree(transaction: Transaction, tree_id: TreeId) -> Tree:
         node_count=row.node_count,
         root_ids=tuple(NodeId(node_id) for node_id in store.root_ids(transaction, tree_id)),
     )
+
+
+def _read_tree_name(transaction: Transaction, node_id: NodeId) -> str:
+    row = store.find_tree(transaction, _place(transaction, node_id).tree_id)
+    if row is None:
+        raise NodeNotFound(node_id)
+    return row.name
 
 
 def _insert_node(transaction: Transaction, node: store.NodeRow) -> None:

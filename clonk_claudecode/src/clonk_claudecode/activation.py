@@ -10,6 +10,7 @@ import trio
 
 from clonk_claudecode import store
 from clonk_claudecode.answer import Answerer, AnswerEvent, forget
+from clonk_claudecode.credentials import Credentials
 from clonk_claudecode.engine import Engine, open_engine
 from clonk_claudecode.errors import (
     ApiError,
@@ -20,6 +21,7 @@ from clonk_claudecode.errors import (
     CredentialMissing,
     ProcessBroken,
     ProcessDied,
+    SecretUnavailable,
     SessionBusy,
     SessionNotFound,
     TurnStalled,
@@ -36,10 +38,12 @@ from clonk_claudecode.messages import (
     StoredSession,
     SystemPrompt,
 )
+from clonk_claudecode.metrics import CountedSessions
 from clonk_claudecode.permissions import deny_all
 from clonk_claudecode.recovery import close_cut_turns
 from clonk_claudecode.settings import ClaudeCodeSettings, Model, PermissionMode
 from clonk_claudecode.setup import engine_settings, session_spec
+from clonk_claudecode.tool_audit import Denials
 from clonk_claudecode.working_dir import WorkingDirs
 from clonk_core.plugin import (
     Activation,
@@ -64,6 +68,7 @@ START_ERRORS: Final = (
     BinaryBroken,
     CapacityReached,
     WorkingDirLost,
+    SecretUnavailable,
 )
 TURN_ERRORS: Final = (ApiError, CredentialMissing, ProcessDied, ProcessBroken, TurnStalled)
 
@@ -81,16 +86,27 @@ class ClaudeCode(Activation):
         self._working_dirs = WorkingDirs(
             configured=self._settings.session.working_dir, own=host.workspaces_dir, roots=host.workspace_roots
         )
+        self._metrics = CountedSessions(host.metrics)
         self._engine: Engine | None = None
+        self._denials = Denials()
 
     async def open(self) -> None:
         """Close the turns that a crash has cut off."""
+        self._metrics.sessions_changed(await self._database.read(store.count_sessions))
         await close_cut_turns(self._host, self._database)
 
     async def serve(self, started: Callable[[], None]) -> None:
         """Run the engine: it owns the sessions' processes."""
-        settings = engine_settings(self._settings, self._host.data_dir)
-        async with open_engine(settings, decide=deny_all, log=self._host.log) as engine:
+        host = self._host
+        settings = engine_settings(self._settings, host.data_dir)
+        credentials = Credentials(self._settings, secret=host.secret, origin=host.setting_origin, log=host.log)
+        async with open_engine(
+            settings,
+            decide=self._denials.noting(deny_all),
+            complete=credentials.complete,
+            log=host.log,
+            metrics=self._metrics,
+        ) as engine:
             self._engine = engine
             started()
             try:
@@ -98,7 +114,7 @@ class ClaudeCode(Activation):
             finally:
                 self._engine = None
 
-    @method(errors=[Conflict, InvalidParams, Forbidden])
+    @method(target="name", errors=[Conflict, InvalidParams, Forbidden])
     async def create(
         self,
         call: Call,
@@ -145,6 +161,7 @@ class ClaudeCode(Activation):
         if not await self._database.run(store.insert_session, session):
             await trio.to_thread.run_sync(self._working_dirs.drop_empty, session_id)
             raise _name_taken(name)
+        self._metrics.sessions_changed(1)
         return CreatedSession(
             name=session.name,
             id=session.id,
@@ -153,7 +170,7 @@ class ClaudeCode(Activation):
             model=session.model,
         )
 
-    @method(durable=True, errors=[*START_ERRORS, *TURN_ERRORS])
+    @method(target="name", durable=True, errors=[*START_ERRORS, *TURN_ERRORS])
     async def chat(self, call: Call, name: SessionName, prompt: Prompt) -> AsyncIterator[AnswerEvent]:
         """Send a prompt to a session and stream what Claude answers and does.
 
@@ -180,10 +197,11 @@ class ClaudeCode(Activation):
             engine=engine,
             session=session,
             spec=session_spec(session, self._settings),
+            denials=self._denials,
         )
         return answerer.answer(prompt, call)
 
-    @method(scope="read", read_only=True, idempotent=True, errors=[NotFound])
+    @method(scope=("read", "chat"), target="name", read_only=True, idempotent=True, errors=[NotFound])
     async def get(self, name: SessionName) -> Session:
         """Return one session.
 
@@ -202,9 +220,9 @@ class ClaudeCode(Activation):
             subscription=turn.turn_id if turn else None,
         )
 
-    @method(scope="read", read_only=True, idempotent=True, errors=[NotFound])
+    @method(scope=("read", "chat"), narrows=True, read_only=True, idempotent=True, errors=[NotFound])
     async def list(
-        self, limit: Annotated[int, Ge(1), Le(1000)] = 100, after: SessionName | None = None
+        self, call: Call, limit: Annotated[int, Ge(1), Le(1000)] = 100, after: SessionName | None = None
     ) -> tuple[SessionSummary, ...]:
         """List sessions, newest first.
 
@@ -212,12 +230,18 @@ class ClaudeCode(Activation):
             limit: At most this many, 1 to 1000.
             after: Name or id of the last session of the page before; the list goes on behind it.
         """
-        sessions = await self._database.read(store.list_sessions, limit, after)
-        if sessions is None:
-            raise NotFound(f"there is no session {after!r} to go on behind")
-        return tuple(SessionSummary(**self._summary(session)) for session in sessions)
+        found: list[StoredSession] = []
+        while len(found) < limit:
+            page = await self._database.read(store.list_sessions, limit, after)
+            if page is None:
+                raise NotFound(f"there is no session {after!r} to go on behind")
+            found += [session for session in page if call.may_reach(session.name)]
+            if len(page) < limit or not call.is_narrowed:
+                break
+            after = page[-1].id
+        return tuple(SessionSummary(**self._summary(session)) for session in found[:limit])
 
-    @method(scope="read", read_only=True, idempotent=True, errors=[NotFound])
+    @method(scope=("read", "chat"), target="name", read_only=True, idempotent=True, errors=[NotFound])
     async def history(
         self,
         name: SessionName,
@@ -234,7 +258,7 @@ class ClaudeCode(Activation):
         session = await self._session(name)
         return tuple(await self._database.read(store.history, session.id, limit, after))
 
-    @method(scope="chat", idempotent=True, errors=[NotFound])
+    @method(scope="chat", target="name", idempotent=True, errors=[NotFound])
     async def interrupt(self, name: SessionName) -> Interrupted:
         """Stop what a session is doing and answer when it has stopped. The session can be used again at once.
 
@@ -248,7 +272,7 @@ class ClaudeCode(Activation):
             return Interrupted(interrupted=False, subscription=None)
         return Interrupted(interrupted=await engine.interrupt(session.id, "cancelled"), subscription=turn.turn_id)
 
-    @method(destructive=True, errors=[NotFound])
+    @method(target="name", destructive=True, errors=[NotFound])
     async def delete(self, name: SessionName) -> bool:
         """Delete a session, its history and its transcript; a running turn is stopped first. True when it is gone.
 
@@ -261,7 +285,10 @@ class ClaudeCode(Activation):
         # Out of the store first: from then on no new turn finds it.
         if not await self._database.run(store.delete_session, session.id):
             raise SessionNotFound(name)
-        await forget(self._host, self._engine, session)
+        try:
+            await forget(self._host, self._engine, session)
+        finally:
+            self._metrics.sessions_changed(-1)
         await trio.to_thread.run_sync(self._working_dirs.drop_empty, session.id)
         return True
 

@@ -14,6 +14,7 @@ from clonk_claudecode.events import ChatEvent, ToolResult, ToolUse, TranscriptEn
 from clonk_claudecode.messages import ChatDone, Started, StoredSession, TurnEnded
 from clonk_claudecode.recorder import Recorder, begin_turn
 from clonk_claudecode.spec import SessionSpec
+from clonk_claudecode.tool_audit import Denials, ToolAudit, note_unread, open_tool_audit
 from clonk_claudecode.transcripts import delete_transcript
 from clonk_claudecode.turn import Turn
 from clonk_core.plugin import Call, Database, Host
@@ -38,6 +39,7 @@ class Answerer:
         engine: Runs the session's process.
         session: As it was when the prompt came.
         spec: The same, for the engine.
+        denials: Which tool uses were denied.
     """
 
     host: Host
@@ -45,12 +47,16 @@ class Answerer:
     engine: Engine
     session: StoredSession
     spec: SessionSpec
+    denials: Denials
 
     async def answer(self, prompt: str, call: Call) -> AsyncIterator[AnswerEvent]:
         """Say `prompt` to the session and yield what clients see of the turn, to its `done`."""
         turn_id = call.run_id or call.id
         prompt_uuid = str(uuid.uuid4())
-        async with self.engine.turn(self.spec, prompt, turn_id=turn_id, prompt_uuid=prompt_uuid) as turn:
+        async with (
+            open_tool_audit(self.host, self.session.name, turn_id, self.denials) as tools,
+            self._turn(prompt, turn_id, prompt_uuid, tools) as turn,
+        ):
             call.on_stop(turn.request_stop)
             recorder = await begin_turn(self.host, self.database, self.session.id, turn_id)
             if recorder is not None:
@@ -62,6 +68,7 @@ class Answerer:
                             await recorder.entry(item)
                             continue
                         if isinstance(item, ToolUse | ToolResult):
+                            await tools.note(item)
                             await recorder.tool(item)
                         yield item
         if recorder is None:  # it was deleted while this turn waited for its process
@@ -74,6 +81,18 @@ class Answerer:
             snapshot_id=recorder.snapshot_id,
             usage=turn.result.tokens,
         )
+
+    @asynccontextmanager
+    async def _turn(self, prompt: str, turn_id: str, prompt_uuid: str, tools: ToolAudit) -> AsyncIterator[Turn]:
+        """Run the turn; the tools used in it are known to `tools` when it is over, whether they were shown or not."""
+        turn: Turn | None = None
+        try:
+            async with self.engine.turn(self.spec, prompt, turn_id=turn_id, prompt_uuid=prompt_uuid) as turn:
+                yield turn
+        finally:
+            if turn is not None:
+                with trio.move_on_after(END_S, shield=True):
+                    await note_unread(turn, tools)
 
     def _started(self, snapshot_id: str | None) -> Started:
         return Started(

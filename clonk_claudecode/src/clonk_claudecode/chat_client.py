@@ -13,7 +13,7 @@ from rich.text import Text
 
 from clonk_claudecode.chat_command import ANSWERED_ERROR, INTERRUPTED, NO_SERVER, OK
 from clonk_claudecode.interruptible import Interrupts, run_interruptible
-from clonk_claudecode.link import new_client
+from clonk_claudecode.link import new_client, refusal_text
 from clonk_claudecode.prompt_line import confirm, read_prompt, set_up_editing
 from clonk_claudecode.terminal import TurnView, message_texts, printable, tokens_text
 from clonk_core.client.base import ClientError, EventStream, RemoteError
@@ -277,7 +277,7 @@ class ChatClient:
         try:
             return action()
         except RemoteError as error:
-            self._complain(error.message)
+            self._complain(refusal_text(error))
             return ANSWERED_ERROR
         except ClientError as error:
             self._complain(f"{error}; `clonk serve` starts a server, --url names another one")

@@ -1,15 +1,15 @@
 """What `clonk doctor` looks at for Claude Code."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
 
 from clonk_claudecode.binary import BinaryFinder
+from clonk_claudecode.credentials import Credentials, ReadSecret
 from clonk_claudecode.settings import ClaudeCodeSettings
-from clonk_claudecode.setup import credential
-from clonk_core.plugin import CallError, Check, CheckResult
+from clonk_core.plugin import CallError, Check, CheckResult, SettingOrigin
 
 CREDENTIAL_VARIABLES: Final = frozenset(
     {
@@ -25,8 +25,17 @@ CREDENTIAL_VARIABLES: Final = frozenset(
 `ANTHROPIC_BASE_URL` leads to a gateway that wants none."""
 
 
-def checks(settings: ClaudeCodeSettings) -> Sequence[Check]:
-    """Return the checks of this package."""
+def checks(
+    settings: ClaudeCodeSettings, *, secret: ReadSecret, origin: Callable[[str], SettingOrigin]
+) -> Sequence[Check]:
+    """Return the checks of this package.
+
+    Args:
+        settings: The section `claudecode`.
+        secret: Reads a stored secret.
+        origin: Tells where a setting came from.
+    """
+    credentials = Credentials(settings, secret=secret, origin=origin)
 
     async def binary() -> CheckResult:
         try:
@@ -36,16 +45,22 @@ def checks(settings: ClaudeCodeSettings) -> Sequence[Check]:
         return CheckResult(state="ok", message=f"{found.path}, version {found.version_text}")
 
     async def token() -> CheckResult:
-        known = credential(settings)
+        try:
+            known = await credentials.find()
+            await credentials.resolved_env()
+        except CallError as error:
+            return CheckResult(state="failed", message=error.message)
         if known is not None:
-            return CheckResult(state="ok", message=f"{known.kind.replace('_', ' ')} is configured")
+            kind = {"oauth_token": "OAuth token", "api_key": "API key"}[known.credential.kind]
+            return CheckResult(state="ok", message=f"{kind} from {known.place}")
         named = CREDENTIAL_VARIABLES & settings.env.keys()
         if named:
             return CheckResult(state="ok", message=f"{', '.join(sorted(named))} in claudecode.env")
         return CheckResult(
             state="warning",
             message="no OAuth token and no API key",
-            fix="set CLAUDE_CODE_OAUTH_TOKEN (`claude setup-token` makes one) or ANTHROPIC_API_KEY",
+            fix="`clonk secrets set claude_oauth_token` keeps a token (`claude setup-token` makes one), "
+            "`clonk secrets set anthropic_api_key` a key",
         )
 
     async def working_dir() -> CheckResult:

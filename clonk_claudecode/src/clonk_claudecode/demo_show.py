@@ -96,8 +96,10 @@ def curl(
 ) -> str:
     """Return the curl command of a call, or of a GET when there is no message."""
     words = ["curl", "-N" if stream else "-s", url]
+    bearer = ["-H", '"Authorization: Bearer $CLONK_API_KEY"']
     for header in headers if message is None else ("Content-Type: application/json", *headers):
         words += ["-H", header]
     if message is not None:
         words += ["-d", json.dumps(message, ensure_ascii=False)]
-    return " ".join(word if word.startswith("-") else shlex.quote(word) for word in words)
+    quoted = [word if word.startswith("-") else shlex.quote(word) for word in words]
+    return " ".join([*quoted[:3], *bearer, *quoted[3:]])

@@ -1,5 +1,6 @@
 """What `clonk demo` stands on: a temporary folder, a repository, a scripted model, and a real server."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -34,6 +35,7 @@ class Stage:
         workspace: The git repository in it.
         binary: The Claude Code binary that the server drives.
         live: Whether the real model answers.
+        key: The API key that the server lets in.
     """
 
     server: Server
@@ -41,6 +43,7 @@ class Stage:
     workspace: Path
     binary: Binary
     live: bool
+    key: str = attrs.field(repr=False)
 
 
 @asynccontextmanager
@@ -58,9 +61,10 @@ async def open_stage(show: Show, *, live: bool, keep: bool) -> AsyncIterator[Sta
             section: dict[str, Any] = {"binary_path": str(binary.path)}
             section |= _live_section() if live else await stack.enter_async_context(_scripted())
             workspace = await _make_repository(folder / "workspace")
-            config = _write_config(folder, workspace, section)
+            key = f"clonk_demo_{secrets.token_urlsafe(32)}"
+            config = _write_config(folder, workspace, section, key)
             server = await stack.enter_async_context(run_server(folder, config, _environment(credentials)))
-            yield Stage(server=server, folder=folder, workspace=workspace, binary=binary, live=live)
+            yield Stage(server=server, folder=folder, workspace=workspace, binary=binary, live=live, key=key)
     finally:
         if keep:
             show.say(f"Kept: {folder}")
@@ -148,11 +152,12 @@ async def _make_repository(workspace: Path) -> Path:
     return workspace
 
 
-def _write_config(folder: Path, workspace: Path, section: Mapping[str, Any]) -> Path:
+def _write_config(folder: Path, workspace: Path, section: Mapping[str, Any], key: str) -> Path:
     """Write the server's configuration; JSON is YAML too."""
     settings = {
         "version": "1",
         "server": {"host": "127.0.0.1", "http_port": 0, "websocket_port": 0},
+        "auth": {"api_keys": [{"id": "demo", "secret_hash": f"sha256:{_sha256(key)}", "scopes": ["*"]}]},
         "storage": {"data_dir": str(folder / "data")},
         "workspaces": {"roots": [str(workspace)]},
         "logging": {"level": "info", "format": "json"},
@@ -162,6 +167,10 @@ def _write_config(folder: Path, workspace: Path, section: Mapping[str, Any]) -> 
     path.touch(mode=0o600)
     path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def _sha256(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _environment(credentials: Mapping[str, str]) -> dict[str, str]:

@@ -43,7 +43,10 @@ async def play(stage: Stage, show: Show) -> None:
     try:
         with trio.fail_after(LIMIT_S):
             _introduce(stage, show)
-            async with HttpClient(stage.server.http_url) as http, WebSocketClient(stage.server.websocket_url) as socket:
+            async with (
+                HttpClient(stage.server.http_url, api_key=stage.key) as http,
+                WebSocketClient(stage.server.websocket_url, api_key=stage.key) as socket,
+            ):
                 await _create(stage, show, http)
                 await _chat_over_sse(stage, show, http)
                 await _write_over_websocket(stage, show, socket)
@@ -63,6 +66,7 @@ def _introduce(stage: Stage, show: Show) -> None:
     show.say(f"What Claude says comes from {model}.")
     show.say(f"Configuration, databases, log and a git repository: {stage.folder}")
     show.by_hand("clonk serve --config clonk.yaml")
+    show.by_hand(f"export CLONK_API_KEY={stage.key}")
     show.say(f"listening: {stage.server.http_url} and {stage.server.websocket_url}")
 
 
@@ -120,7 +124,7 @@ async def _cut_and_resume(stage: Stage, show: Show, http: HttpClient, socket: We
     params = {"name": SESSION, "prompt": COUNT}
     show.by_hand(curl(_mcp(stage), _request("claudecode.chat", params), stream=True))
     before: list[StreamEvent] = []
-    async with HttpClient(stage.server.http_url) as other:
+    async with HttpClient(stage.server.http_url, api_key=stage.key) as other:
         async with other.stream("claudecode.chat", **params) as events:
             subscription = events.subscription
             async for event in events:

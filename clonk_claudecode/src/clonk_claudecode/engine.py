@@ -1,6 +1,6 @@
 """The engine: which sessions have a process, who may start a turn, and the orderly end of all of them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Literal, TypeAlias
 
@@ -10,6 +10,7 @@ from clonk_claudecode.binary import Binary, BinaryFinder
 from clonk_claudecode.errors import EngineStopped, ProcessBroken, ProcessDied, SessionBusy
 from clonk_claudecode.launch import contradicts, has_transcript
 from clonk_claudecode.live_session import LiveSession
+from clonk_claudecode.metrics import UNCOUNTED, SessionMetrics
 from clonk_claudecode.outcome import TurnResult, stopped
 from clonk_claudecode.permissions import Decide, deny_all
 from clonk_claudecode.reaper import Reaper
@@ -20,6 +21,9 @@ from clonk_core.plugin import Log, StopReason
 
 SessionState: TypeAlias = Literal["parked", "idle", "busy"]
 """Without a process; with one that waits for a prompt; with a turn running or about to start."""
+
+Complete: TypeAlias = Callable[[EngineSettings], Awaitable[EngineSettings]]
+"""Fills in what a process is started with and may change while the engine runs: the credential and the variables."""
 
 SHUTDOWN_S = 12.0
 """Above the longest way down the ladder of a process: 1 + 2 + 5 s, and some for a busy machine."""
@@ -33,17 +37,29 @@ class Engine:
         nursery: Of `open_engine`, which owns it; holds the processes' tasks.
         reaper: Is told of every process.
         decide: Answers the binary's questions about tools.
+        complete: Is asked at each start of a process.
         log: For what nobody waits for.
+        metrics: Count processes and turns.
     """
 
     def __init__(
-        self, settings: EngineSettings, *, nursery: trio.Nursery, reaper: Reaper, decide: Decide, log: Log
+        self,
+        settings: EngineSettings,
+        *,
+        nursery: trio.Nursery,
+        reaper: Reaper,
+        decide: Decide,
+        complete: Complete,
+        log: Log,
+        metrics: SessionMetrics = UNCOUNTED,
     ) -> None:
         self._settings = settings
         self._nursery = nursery
         self._reaper = reaper
         self._decide = decide
+        self._complete = complete
         self._log = log
+        self._metrics = metrics
         self._finder = BinaryFinder(settings.binary_path)
         self._slots = Slots(settings.max_concurrent, settings.capacity_wait_s)
 
@@ -107,6 +123,7 @@ class Engine:
             BinaryMissing, BinaryTooOld, BinaryBroken: There is no binary to run.
             WorkingDirLost: The session's folder is gone.
             ProcessDied, ProcessBroken: The binary does not start.
+            Unavailable: Its credential or a secret for its environment cannot be had.
             EngineStopped: The hub is shutting down.
         """
         deadline = float("inf") if deadline_s is None else trio.current_time() + deadline_s
@@ -123,6 +140,8 @@ class Engine:
         finally:
             slot.turn = None
             self._slots.tidy(spec.session_id)
+            if turn.is_finished:
+                self._metrics.turn_ended(turn.result.outcome)
 
     async def interrupt(self, session_id: str, reason: StopReason = "cancelled") -> bool:
         """Stop a session's turn and wait until it has ended. Return whether there was one."""
@@ -233,9 +252,10 @@ class Engine:
     async def _start(self, slot: Slot, spec: SessionSpec, binary: Binary) -> LiveSession:
         known = (self._settings.config_dir, spec.claude_session_id)
         resume = await trio.to_thread.run_sync(has_transcript, *known)
+        settings = await self._complete(self._settings)
         for is_last_try in (False, True):
             live = slot.live = LiveSession(
-                spec, self._settings, reaper=self._reaper, decide=self._decide, log=self._log, kept=slot.kept
+                spec, settings, reaper=self._reaper, decide=self._decide, log=self._log, kept=slot.kept
             )
             self._nursery.start_soon(self._own, slot, live, binary, resume)
             await live.ready.wait()
@@ -252,16 +272,24 @@ class Engine:
     # ── Owning ────────────────────────────────────────────────────────────────
 
     async def _own(self, slot: Slot, live: LiveSession, binary: Binary, resume: bool) -> None:
+        self._metrics.process_began()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._park_when_idle, slot, live)
+                nursery.start_soon(self._count_start, live)
                 await live.run(binary, resume=resume)
                 nursery.cancel_scope.cancel()
         finally:
+            self._metrics.process_ended()
             slot.live = None if slot.live is live else slot.live
             self._slots.tidy(live.spec.session_id)
         if isinstance(live.failure, ProcessDied | ProcessBroken):
             self._log.warning("a session's process ended", session=live.spec.session_id, reason=str(live.failure))
+
+    async def _count_start(self, live: LiveSession) -> None:
+        with trio.CancelScope(shield=True):  # one that fails at once is counted too; `run` always sets it
+            await live.ready.wait()
+        self._metrics.process_started(ready=live.failure is None)
 
     async def _park_when_idle(self, slot: Slot, live: LiveSession) -> None:
         timeout_s = self._settings.session_timeout_s
@@ -272,14 +300,27 @@ class Engine:
                 live.close()
 
 
+async def _as_it_is(settings: EngineSettings) -> EngineSettings:
+    return settings
+
+
 @asynccontextmanager
-async def open_engine(settings: EngineSettings, *, decide: Decide = deny_all, log: Log) -> AsyncIterator[Engine]:
+async def open_engine(
+    settings: EngineSettings,
+    *,
+    decide: Decide = deny_all,
+    complete: Complete = _as_it_is,
+    log: Log,
+    metrics: SessionMetrics = UNCOUNTED,
+) -> AsyncIterator[Engine]:
     """Run an engine. Leaving it interrupts every turn and closes every process, within about 20 s.
 
     Args:
         settings: Limits and places.
         decide: Answers the binary's questions about tools.
+        complete: Is asked at each start of a process, and may raise a `CallError` for whoever needs the process.
         log: For what nobody waits for.
+        metrics: Count processes and turns.
 
     Raises:
         OSError: The folder of records cannot be written, or no process can be started.
@@ -289,7 +330,15 @@ async def open_engine(settings: EngineSettings, *, decide: Decide = deny_all, lo
         try:
             reaper = Reaper(settings.run_dir, log)
             await nursery.start(reaper.run)
-            engine = Engine(settings, nursery=nursery, reaper=reaper, decide=decide, log=log)
+            engine = Engine(
+                settings,
+                nursery=nursery,
+                reaper=reaper,
+                decide=decide,
+                complete=complete,
+                log=log,
+                metrics=metrics,
+            )
             try:
                 yield engine
             finally:

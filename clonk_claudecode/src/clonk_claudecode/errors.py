@@ -14,6 +14,7 @@ Unavailable (503)
 ├── ProcessBroken        claudecode.process_broken      it does not speak the protocol
 ├── ApiError             claudecode.api_error           the model's API answered with an error
 ├── CredentialMissing    claudecode.credential_missing  the server has no credential for Claude
+├── SecretUnavailable    claudecode.secret_unavailable  a secret that the configuration names is not there
 └── EngineStopped        claudecode.stopping            the hub is shutting down
 DeadlineExceeded (504)
 └── TurnStalled          claudecode.turn_stalled        not a line from the binary for too long
@@ -176,9 +177,15 @@ class CredentialMissing(Unavailable):
 
     def __init__(self) -> None:
         super().__init__(
-            "Claude Code has no credential; set CLAUDE_CODE_OAUTH_TOKEN (`claude setup-token` makes one) or "
-            "ANTHROPIC_API_KEY in the server's environment and start it again"
+            "Claude Code has no credential; keep one with `clonk secrets set claude_oauth_token` (`claude setup-token` "
+            "makes one) or `clonk secrets set anthropic_api_key`"
         )
+
+
+class SecretUnavailable(Unavailable):
+    """A secret that the server's configuration names for Claude Code is not there; the message says which."""
+
+    kind = "claudecode.secret_unavailable"
 
 
 class EngineStopped(Unavailable):

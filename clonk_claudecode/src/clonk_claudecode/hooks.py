@@ -31,8 +31,8 @@ def clonk_commands() -> Sequence[Command]:
 
 
 @hookimpl
-def clonk_checks(settings: Any) -> Sequence[Check]:
+def clonk_checks(settings: Any, secret: Any, setting_origin: Any) -> Sequence[Check]:
     """Return what `clonk doctor` looks at: the binary and the credential."""
     from clonk_claudecode.checks import checks
 
-    return checks(settings)
+    return checks(settings, secret=secret, origin=setting_origin)

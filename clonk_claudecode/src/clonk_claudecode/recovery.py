@@ -6,6 +6,7 @@ from typing import Any
 from clonk_claudecode import store
 from clonk_claudecode.messages import StoredSession
 from clonk_claudecode.recorder import Recorder
+from clonk_claudecode.tool_audit import write_cut_off
 from clonk_core.plugin import CallError, Database, Host, JsonValue, NotFound
 
 
@@ -31,6 +32,8 @@ async def _close(host: Host, database: Database, session: StoredSession, turn_id
     stored = await database.read(store.last_answer, session.id, turn_id)
     if stored.startswith(text):
         text = ""  # it was whole, and stored, when the crash kept its event from the log
+    for tool_use_id, tool, tool_input in await database.read(store.open_tools, session.id, turn_id):
+        await write_cut_off(host, session.name, turn_id, tool_use_id, tool, tool_input)
     await Recorder(host, database, session, turn_id).cut_off(text)
 
 

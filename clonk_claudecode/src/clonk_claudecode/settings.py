@@ -1,7 +1,8 @@
 """The section `claudecode` of `clonk.yaml`."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import attrs
 
@@ -12,6 +13,13 @@ Model = Annotated[
     MaxLen(200),
     Pattern(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*", "`sonnet`, `opus`, `haiku`, or a model's full name"),
 ]
+
+STORED_OAUTH_TOKEN: Final = "claude_oauth_token"
+STORED_API_KEY: Final = "anthropic_api_key"
+"""What the credentials are called that `clonk secrets` keeps."""
+
+_REFERENCE: Final = re.compile(r"\$\{secret:(?![A-Za-z][A-Za-z0-9_-]{0,63}\})")
+"""The beginning of a reference to a secret that no secret can have as its name."""
 
 PermissionMode = Literal["default", "acceptEdits", "plan", "dontAsk", "bypassPermissions"]
 
@@ -65,24 +73,41 @@ class TurnSettings:
 class ClaudeCodeSettings:
     """How Claude Code is run.
 
+    The credential is the first of: `oauth_token_file`; `oauth_token`, then `api_key`, where this file or a flag sets
+    them; the secrets `claude_oauth_token`, then `anthropic_api_key`, of `clonk secrets`; the environment variables. It
+    is looked for each time a session's process starts, so that a new one needs no restart of the server.
+
     Attributes:
         binary_path: The `claude` binary; searched on PATH and in the usual places when null.
         default_model: Model of sessions that do not name one: `sonnet`, `opus`, `haiku`, or a full name.
-        oauth_token: Token of a Claude subscription (`claude setup-token` makes one). Better given as the environment
-            variable CLAUDE_CODE_OAUTH_TOKEN than written into a file.
-        api_key: API key, when there is no subscription.
+        oauth_token_file: File with the token of a Claude subscription, such as a secret of a container. Read each time
+            a session's process starts.
+        oauth_token: Token of a Claude subscription (`claude setup-token` makes one). Better kept by
+            `clonk secrets set claude_oauth_token`, or given in the environment, than written into a file.
+        api_key: API key, when there is no subscription. Better kept by `clonk secrets set anthropic_api_key`.
         session: Session defaults.
         turn: Limits of one turn.
         env: Further environment variables for the binary, such as `ANTHROPIC_BASE_URL`. It gets nothing of the server's
-            own environment but PATH and the language.
+            own environment but PATH and the language. `${secret:NAME}` in a value stands for a secret of
+            `clonk secrets`; the binary and the tools that it runs can read it.
     """
 
     binary_path: Path | None = None
     default_model: Model = "sonnet"
+    oauth_token_file: Path | None = None
     oauth_token: str | None = attrs.field(
-        default=None, repr=False, metadata={"secret": True, "env": "CLAUDE_CODE_OAUTH_TOKEN"}
+        default=None,
+        repr=False,
+        metadata={"secret": True, "env": "CLAUDE_CODE_OAUTH_TOKEN", "stored_as": STORED_OAUTH_TOKEN},
     )
-    api_key: str | None = attrs.field(default=None, repr=False, metadata={"secret": True, "env": "ANTHROPIC_API_KEY"})
+    api_key: str | None = attrs.field(
+        default=None, repr=False, metadata={"secret": True, "env": "ANTHROPIC_API_KEY", "stored_as": STORED_API_KEY}
+    )
     session: SessionSettings = attrs.field(factory=SessionSettings)
     turn: TurnSettings = attrs.field(factory=TurnSettings)
     env: dict[str, str] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        for variable, value in self.env.items():
+            if _REFERENCE.search(value):
+                raise ValueError(f"env.{variable}: a secret is named as in ${{secret:a_name}}")

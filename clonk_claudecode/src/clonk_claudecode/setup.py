@@ -5,14 +5,14 @@ from typing import Final
 
 from clonk_claudecode.messages import StoredSession
 from clonk_claudecode.settings import ClaudeCodeSettings
-from clonk_claudecode.spec import Credential, EngineSettings, SessionSpec
+from clonk_claudecode.spec import EngineSettings, SessionSpec
 
 CONFIG_FOLDER: Final = "claude"
 """Below the package's data directory: the binary's own files, transcripts among them."""
 
 
 def engine_settings(settings: ClaudeCodeSettings, data_dir: Path) -> EngineSettings:
-    """Return what the engine is told.
+    """Return what the engine is told; the credential and the variables are looked up at each start.
 
     Args:
         settings: The section `claudecode`.
@@ -22,8 +22,6 @@ def engine_settings(settings: ClaudeCodeSettings, data_dir: Path) -> EngineSetti
         config_dir=data_dir / CONFIG_FOLDER,
         run_dir=data_dir / "run",
         binary_path=settings.binary_path,
-        credential=credential(settings),
-        env=dict(settings.env),
         max_concurrent=settings.session.max_concurrent,
         session_timeout_s=settings.session.timeout,
         capacity_wait_s=settings.turn.capacity_wait_s,
@@ -45,12 +43,3 @@ def session_spec(session: StoredSession, settings: ClaudeCodeSettings) -> Sessio
         permission_mode=session.permission_mode,
         setting_sources=settings.session.setting_sources,
     )
-
-
-def credential(settings: ClaudeCodeSettings) -> Credential | None:
-    """Return what the API is shown: the subscription's token before the API key; None when neither is configured."""
-    if settings.oauth_token:
-        return Credential(kind="oauth_token", secret=settings.oauth_token)
-    if settings.api_key:
-        return Credential(kind="api_key", secret=settings.api_key)
-    return None

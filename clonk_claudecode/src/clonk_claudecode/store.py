@@ -25,6 +25,7 @@ SESSIONS: Final = f"select {_SESSION} from sessions order by id desc limit :limi
 SESSIONS_AFTER: Final = f"""
     select {_SESSION} from sessions where id < (select id from sessions where name = :after or id = :after)
     order by id desc limit :limit"""
+COUNT_SESSIONS: Final = "select count(*) from sessions"
 SESSION_EXISTS: Final = "select 1 from sessions where name = :after or id = :after"
 DELETE_SESSION: Final = "delete from sessions where id = :id"
 NEXT_MESSAGE: Final = """
@@ -47,6 +48,9 @@ OPEN_TURNS: Final = f"""
 START_TOOL: Final = """
     insert into tool_calls (session_id, tool_use_id, turn_id, tool, input, started_at)
     values (:session_id, :tool_use_id, :turn_id, :tool, :input, :now) on conflict do nothing"""
+OPEN_TOOLS: Final = """
+    select tool_use_id, tool, input from tool_calls
+    where session_id = :session_id and turn_id = :turn_id and ended_at is null order by started_at"""
 END_TOOL: Final = """
     update tool_calls set result = :result, is_error = :is_error, ended_at = :now
     where session_id = :session_id and tool_use_id = :tool_use_id"""
@@ -77,6 +81,12 @@ def list_sessions(transaction: Transaction, limit: int, after: str | None) -> li
     else:
         rows = transaction.all(SESSIONS_AFTER, {"limit": limit, "after": after})
     return [_session(row) for row in rows]
+
+
+def count_sessions(transaction: Transaction) -> int:
+    """Return how many sessions there are."""
+    row = transaction.one(COUNT_SESSIONS)
+    return 0 if row is None else int(row[0])
 
 
 def delete_session(transaction: Transaction, session_id: str) -> bool:
@@ -183,6 +193,14 @@ def start_tool(
             "now": _text(now),
         },
     )
+
+
+def open_tools(transaction: Transaction, session_id: str, turn_id: str) -> list[tuple[str, str, str]]:
+    """Return the tool uses of a turn that have no result: id, tool and the JSON text of its arguments."""
+    return [
+        (row[0], row[1], row[2])
+        for row in transaction.execute(OPEN_TOOLS, {"session_id": session_id, "turn_id": turn_id})
+    ]
 
 
 def end_tool(

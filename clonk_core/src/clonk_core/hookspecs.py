@@ -4,12 +4,12 @@ A hook may take fewer arguments than are offered (pluggy passes what is named). 
 with its results on standard error.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from clonk_core.interfaces import Handler, Host
+from clonk_core.interfaces import Handler, Host, SettingOrigin
 
 if TYPE_CHECKING:
     from clonk_core.plugin import Activation, Check, Command
@@ -59,9 +59,15 @@ def clonk_commands() -> "Sequence[Command]":  # type: ignore[empty-body]
 
 
 @hookspec
-def clonk_checks(settings: Any) -> "Sequence[Check]":  # type: ignore[empty-body]
+def clonk_checks(  # type: ignore[empty-body]
+    settings: Any,
+    secret: Callable[[str], Awaitable[str | None]],
+    setting_origin: Callable[[str], SettingOrigin],
+) -> "Sequence[Check]":
     """Return a list of `Check` for `clonk doctor`, each with 30 s to find out. No host is open.
 
     Args:
         settings: The package's own section of the configuration.
+        secret: As `Host.secret`: reads a stored secret, for a check to use and not to show.
+        setting_origin: As `Host.setting_origin`: tells where a setting came from.
     """

@@ -3,12 +3,17 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 import attrs
 
 from clonk_core.errors import CallError
-from clonk_core.messages import Caller, ErrorObject, Event, JsonValue, Method, Reply, Request, StopReason
+from clonk_core.messages import AuditKind, Caller, ErrorObject, Event, JsonValue, Quota, Reply, Request, StopReason
+
+if TYPE_CHECKING:
+    # Not loaded with the plugin API.
+    from clonk_core.gateway_messages import ApiKeyInfo, AuditEntry, AuditFilters, AuditReport, AuditRow, KeyRequest
+    from clonk_core.methods import Method
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,6 +73,18 @@ class Database(Protocol):
         """
 
 
+class CoreDatabase(Database, Protocol):
+    """The core's own database, which every call at the door writes a row into."""
+
+    async def write_small(
+        self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Like `write_grouped`, for a row that somebody waits for and that is small: it must take some 10 us.
+
+        When nobody else is writing it is done here and now, without a checkpoint; else with the others.
+        """
+
+
 class Run(Protocol):
     """An ordered, numbered log of events with exactly one last event, `done`."""
 
@@ -82,6 +99,10 @@ class Run(Protocol):
     @property
     def caller(self) -> Caller:
         """Who started it."""
+
+    @property
+    def target(self) -> str | None:
+        """What it is about (a session's name), None for nothing."""
 
     @property
     def durable(self) -> bool:
@@ -123,6 +144,13 @@ class Following:
     after: int = 0
 
 
+class Settling(Protocol):
+    """Something that is being found out."""
+
+    async def wait(self) -> object:
+        """Wait until it is."""
+
+
 @attrs.define(kw_only=True)
 class Connection:
     """What a transport knows of the other side.
@@ -130,16 +158,126 @@ class Connection:
     Attributes:
         transport: Which door.
         peer: Address of the other side, for the log: `127.0.0.1:51234`, `stdio`.
+        id: Names the connection in the log (`conn_...`).
+        address: IP address of the other side, that of the client behind trusted proxies; empty where there is none.
         bearer: The credential of `Authorization: Bearer`, if one was given. Never logged.
         caller: Who it turned out to be, once the gateway knows; kept for the connection's life.
-        id: Names the connection in the log (`conn_...`).
+        quota: What was left of the caller's rate limit after the last call; None without one.
+        grant: What the gateway remembers of the caller; None until it is known. The gateway's own.
+        settling: Whether a credential is good that is being looked at now, None when none is: calls that came behind it
+            wait for that. The gateway's own.
+        trace_id: The trace that the request belongs to (W3C Trace Context), for the log; None where none was told.
     """
 
     transport: Literal["http", "websocket", "stdio", "inside"]
     peer: str
     id: str
+    address: str = ""
     bearer: str | None = attrs.field(default=None, repr=False)
     caller: Caller | None = None
+    quota: Quota | None = None
+    trace_id: str | None = None
+    grant: object = attrs.field(default=None, repr=False)
+    settling: Settling | None = attrs.field(default=None, repr=False)
+    _runs: list[Run] = attrs.field(factory=list, init=False, repr=False)
+
+    def note_run(self, run: Run) -> None:
+        """Remember a run that was started over this connection."""
+        self._runs = [one for one in self._runs if one.state == "running"]
+        self._runs.append(run)
+
+    def runs_open(self) -> bool:
+        """Tell whether a run that was started over this connection is going on."""
+        return any(run.state == "running" for run in self._runs)
+
+
+class AuditWriter(Protocol):
+    """Where what happens is written down."""
+
+    async def write(self, entry: "AuditEntry") -> None:
+        """Write one entry and return when it is kept.
+
+        Raises:
+            StorageFull, StorageError: It is not kept.
+        """
+
+
+class KeyKeeper(Protocol):
+    """Makes, changes and takes back API keys."""
+
+    def list(self, caller: Caller) -> "Sequence[ApiKeyInfo]":
+        """Return the keys that the caller may see, by id."""
+
+    def get(self, caller: Caller, key_id: str) -> "ApiKeyInfo":
+        """Return one key.
+
+        Raises:
+            NotFound: There is none, or none that the caller may see.
+        """
+
+    async def create(self, caller: Caller, wanted: "KeyRequest") -> "tuple[ApiKeyInfo, str]":
+        """Make a key; return it and its secret, which nobody can be shown again.
+
+        Raises:
+            InvalidParams: A word is against the rules.
+            Forbidden: It would do more than its maker may.
+            Conflict: The id is taken.
+        """
+
+    async def revoke(self, caller: Caller, key_id: str) -> "ApiKeyInfo":
+        """Take a key back.
+
+        Raises:
+            NotFound: There is none.
+            Conflict: It stands in the configuration.
+            Forbidden: It may do more than the caller.
+        """
+
+    async def rotate(self, caller: Caller, key_id: str, keep_old_for_s: float) -> "tuple[ApiKeyInfo, str]":
+        """Give a key a new secret; the old one is good for `keep_old_for_s` more. Return both.
+
+        Raises:
+            NotFound: There is none.
+            Conflict: It stands in the configuration, or was revoked.
+            Forbidden: It may do more than the caller.
+        """
+
+
+class AuditReader(Protocol):
+    """What is written down, to be read; see `AuditWriter`."""
+
+    async def query(
+        self,
+        filters: "AuditFilters",
+        *,
+        limit: int,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> "Sequence[AuditRow]":
+        """Return up to `limit` rows, newest first; oldest first with `after`.
+
+        Args:
+            filters: Which.
+            limit: At most this many.
+            before: Only rows with a lower number: the last one of the page before.
+            after: Only rows with a higher number, the oldest of them first. Not together with `before`.
+        """
+
+    def follow(self, filters: "AuditFilters", *, after: int | None = None) -> "AsyncIterator[AuditRow]":
+        """Iterate over the rows after number `after` (None for those to come), waiting for more, for ever.
+
+        Rows that another process writes are seen within a second.
+        """
+
+    async def verify(self, *, expect_head: str | None = None) -> "AuditReport":
+        """Check the chain of hashes from its beginning to its end.
+
+        Args:
+            expect_head: A head noted earlier (`AuditReport.head`), which must still be in the log.
+
+        Raises:
+            InvalidParams: `expect_head` is none.
+        """
 
 
 class Dispatch(Protocol):
@@ -150,6 +288,20 @@ class Dispatch(Protocol):
 
         Raises:
             CallError: And nothing else, whatever goes wrong behind the door (`Cancelled` apart).
+        """
+
+    async def greet(self, connection: Connection) -> None:
+        """Look at the credential that a connection begins with, where it has one.
+
+        Raises:
+            CallError: It is not good; the connection shall not be opened.
+        """
+
+    async def wait_over(self, connection: Connection) -> str:
+        """Wait until the connection may not go on, and return why in a few words.
+
+        It may not when it has not said who it is in time, and when its credential is revoked or expires. For the local
+        caller this waits for ever.
         """
 
 
@@ -235,7 +387,15 @@ class Hub(Protocol):
     def plugins(self) -> Sequence[PluginStatus]:
         """Every installed plugin."""
 
-    def methods(self, caller: Caller) -> Sequence[Method]:
+    @property
+    def audit(self) -> AuditReader:
+        """The audit log.
+
+        Raises:
+            Unavailable: It is off.
+        """
+
+    def methods(self, caller: Caller) -> "Sequence[Method]":
         """Every method this caller may call, by name."""
 
     def hashes(self) -> Mapping[str, str]:
@@ -254,8 +414,81 @@ class Hub(Protocol):
     async def list_runs(self, caller: Caller, *, limit: int, before: str | None) -> Sequence[RunSummary]:
         """The caller's runs, newest first, those before the subscription `before` in the order."""
 
+    @property
+    def keys(self) -> KeyKeeper:
+        """Makes, changes and takes back API keys.
+
+        Raises:
+            Unavailable: The gateway is not open yet.
+        """
+
+    async def authenticate(self, credential: str) -> Caller:
+        """Make the connection over which the call that is running came the credential's.
+
+        Raises:
+            Unauthenticated: It is not good.
+            InvalidRequest: This connection cannot be made anyone's, or not now.
+        """
+
+    def quota(self, caller: Caller) -> Quota | None:
+        """Return what is left of a caller's rate limit, None without one."""
+
     async def check(self) -> Mapping[str, str]:
         """State of each database and activation: `ok`, or what is wrong."""
+
+
+class Counter(Protocol):
+    """A number that only goes up."""
+
+    def inc(self, amount: float = 1, **labels: str) -> None:
+        """Add to it; every label must be given."""
+
+
+class Gauge(Protocol):
+    """A number that goes up and down."""
+
+    def add(self, amount: float, **labels: str) -> None:
+        """Add to it, or take off with a negative amount; every label must be given."""
+
+    def set(self, value: float, **labels: str) -> None:
+        """Set it. All tenants share it: where each has its part, use `add`."""
+
+
+class Histogram(Protocol):
+    """How often values were how large."""
+
+    def observe(self, value: float, **labels: str) -> None:
+        """Count a value; every label must be given."""
+
+
+class PluginMetrics(Protocol):
+    """Makes a package's metrics. Names get the prefix `clonk_<package>_`; asked for twice it is the same one.
+
+    Names end in their unit (`turn_duration_seconds`). A label must have few values: no caller, session or text. Of one
+    metric at most 2000 combinations are kept apart.
+
+    Raises:
+        PluginError: A name is against the rules, or declared in another way already; a label is missing.
+    """
+
+    def counter(self, name: str, help: str, labels: Sequence[str] = ()) -> Counter:
+        """Return a counter; it is shown with `_total` behind its name."""
+
+    def gauge(self, name: str, help: str, labels: Sequence[str] = ()) -> Gauge:
+        """Return a gauge."""
+
+    def histogram(
+        self, name: str, help: str, labels: Sequence[str] = (), *, buckets: Sequence[float] = ()
+    ) -> Histogram:
+        """Return a histogram; without `buckets` its upper bounds suit seconds, 0.5 ms to 30 s."""
+
+
+class SettingOrigin(Protocol):
+    """Where a setting came from. As text it is what people are told: `clonk.yaml:12`, `CLAUDE_CODE_OAUTH_TOKEN`."""
+
+    @property
+    def kind(self) -> Literal["default", "file", "environment", "flag"]:
+        """Which layer of the configuration."""
 
 
 class Host(Protocol):
@@ -290,8 +523,24 @@ class Host(Protocol):
         """Logger bound to the package's name."""
 
     @property
+    def metrics(self) -> PluginMetrics:
+        """Makes metrics of the package's own; while metrics are off they can be used all the same, and do nothing."""
+
+    @property
     def hub(self) -> Hub:
         """What the host tells of itself."""
+
+    def setting_origin(self, path: str) -> SettingOrigin:
+        """Tell where one of the package's settings came from, by its path in the section: `session.timeout`."""
+
+    async def secret(self, name: str) -> str | None:
+        """Return a secret that `clonk secrets set` has kept for this tenant; None when there is none of that name.
+
+        Ask each time it is used and keep it nowhere, so that a new value is found without a restart.
+
+        Raises:
+            Unavailable: It is there and cannot be decrypted; the log says why.
+        """
 
     def database(self, name: str, *, migrations: str) -> Database:
         """Return the package's database, opened and migrated before the first call.
@@ -334,6 +583,34 @@ class Host(Protocol):
 
     async def emit(self, event: object) -> None:
         """Tell an event to every handler of its class; a failing handler is recorded and harms nobody."""
+
+    async def audit(
+        self,
+        action: str,
+        *,
+        kind: AuditKind = "tool",
+        target: str | None = None,
+        outcome: str = "ok",
+        duration_ms: float | None = None,
+        run_id: str | None = None,
+        detail: Mapping[str, JsonValue] | None = None,
+    ) -> None:
+        """Write down what was done for the current caller, and return when it is kept; nothing when the log is off.
+
+        Calls at the door are written down already; this is for what an activation does on its own.
+
+        Args:
+            action: What was done.
+            kind: What it is about.
+            target: What it was done to, such as a session's name.
+            outcome: `ok`, or what went wrong.
+            duration_ms: How long it took.
+            run_id: The run it belongs to; that of the current call when None.
+            detail: What else is to be known. Each member is kept up to `audit.max_params_bytes`. Nothing is masked.
+
+        Raises:
+            StorageFull, StorageError: It is not kept.
+        """
 
 
 Handler = Callable[[Any], Awaitable[None]]

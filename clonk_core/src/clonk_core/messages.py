@@ -1,12 +1,11 @@
 """What travels between the rooms: frozen messages without behaviour."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import attrs
 
-from clonk_core.errors import CallError
 from clonk_core.names import scope_allows
 
 
@@ -22,6 +21,13 @@ Outcome: TypeAlias = Literal["complete", "cancelled", "refused", "limited", "fai
 
 StopReason: TypeAlias = Literal["cancelled", "limited", "shutdown", "reader_gone"]
 """Why a run is asked to stop: on request, out of time, the server ends, nobody reads a run that is not durable."""
+
+
+CallerKind: TypeAlias = Literal["local", "service", "key", "token", "stranger"]
+"""How a caller is known."""
+
+AuditKind: TypeAlias = Literal["call", "tool", "auth", "key", "secret", "system"]
+"""What a row of the audit log is about."""
 
 
 class _NotGiven:
@@ -63,24 +69,45 @@ class Caller:
     """Who calls.
 
     Attributes:
-        id: Stable name: `local`, later a key's or a user's id.
-        kind: `local` for the operator's own machine, `service` for an activation's background work.
+        id: Stable name: a key's id, a user's (`sub` of its token), `local`, `service:<package>`.
+        kind: `local` for the operator's own machine, `service` for an activation's background work, `key` for an API
+            key, `token` for a token of an identity provider, `stranger` for one who has not said who it is.
         tenant: Whose realm the caller lives in.
-        scopes: What the caller may do; `*` is everything.
+        scopes: What the caller may do; `*` is everything; `claudecode:chat@ci-*` is narrowed to some targets.
     """
 
     id: str
-    kind: Literal["local", "service"] = "local"
+    kind: CallerKind = "local"
     tenant: str = "default"
     scopes: frozenset[str] = frozenset()
 
-    def may(self, scope: str) -> bool:
-        """Tell whether the caller's scopes cover `scope`."""
-        return scope_allows(self.scopes, scope)
+    def may(self, scope: str, target: str | None = None) -> bool:
+        """Tell whether the caller's scopes cover `scope`, for `target` where they are narrowed."""
+        return scope_allows(self.scopes, scope, target)
 
 
 LOCAL_CALLER: Final = Caller(id="local", scopes=frozenset({"*"}))
-"""The one who sits at the machine: whoever reaches the loopback address or the process's own stdio."""
+"""The one who sits at the machine: the process's own stdio, and whoever reaches the loopback without authentication."""
+
+STRANGER: Final = Caller(id="stranger", kind="stranger")
+"""One who has not said who it is."""
+
+
+@attrs.frozen(kw_only=True)
+class Quota:
+    """What is left of a rate limit.
+
+    Attributes:
+        limit: Calls in a span of time.
+        span_s: That span, in seconds.
+        remaining: Calls that may be made now.
+        reset_s: Seconds until all of them may be made again.
+    """
+
+    limit: int
+    span_s: float
+    remaining: int
+    reset_s: float
 
 
 async def _no_progress(done: float, total: float | None, message: str | None) -> None:
@@ -100,20 +127,37 @@ class Call:
         caller: Who calls.
         method: Dotted name of the method called.
         run_id: Subscription of the run (`sub_...`), None for a plain call.
-        deadline: Clock time (UTC) by which the call is stopped, None for none.
     """
 
     id: str
     caller: Caller
     method: str
     run_id: str | None = None
-    deadline: datetime | None = None
+    _deadline_at: float | None = attrs.field(default=None, alias="deadline_at", repr=False)
     _report: Callable[[float, float | None, str | None], Awaitable[None]] = attrs.field(
         default=_no_progress, alias="report", repr=False
     )
     _add_stop_handler: Callable[[Callable[[StopReason], None]], None] = attrs.field(
         default=_no_stop, alias="add_stop_handler", repr=False
     )
+    _reaches: Callable[[str], bool] | None = attrs.field(default=None, alias="reaches", repr=False)
+
+    @property
+    def deadline(self) -> datetime | None:
+        """Clock time (UTC) by which the call is stopped, None for none."""
+        return None if self._deadline_at is None else datetime.fromtimestamp(self._deadline_at, UTC)
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether the caller may see some targets only, so that a method with `narrows` must look at each."""
+        return self._reaches is not None
+
+    def may_reach(self, target: str) -> bool:
+        """Tell whether the caller's scopes for this method cover a target, such as a session's name.
+
+        Always true for whoever's scopes are not narrowed, and for calls of other activations.
+        """
+        return self._reaches is None or self._reaches(target)
 
     async def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Tell how far the work is: a `progress` event of a streaming method; nothing for a plain one."""
@@ -182,71 +226,3 @@ class Done:
     type: Literal["done"] = "done"
     outcome: Outcome = "complete"
     error: ErrorObject | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Parameter:
-    """One parameter of a method.
-
-    Attributes:
-        name: As in the signature.
-        annotation: Its Python type, `Annotated` kept.
-        required: Whether it has no default.
-        default: The default; None when required.
-        description: From the docstring.
-    """
-
-    name: str
-    annotation: Any
-    required: bool
-    default: Any = None
-    description: str = ""
-
-
-@attrs.frozen(kw_only=True)
-class Method:
-    """One method as the registry knows it.
-
-    Attributes:
-        name: Dotted name, `claudecode.create`.
-        namespace: All but the last part.
-        summary: First paragraph of the docstring, on one line.
-        description: The whole prose of the docstring.
-        parameters: In the order of the signature, without `self` and the `Call`.
-        call_parameter: Name of the parameter that takes the `Call`, if any.
-        result: Python type of the result, or of one event of a streaming method.
-        scope: What a caller must hold, `claudecode:create`.
-        streaming: Whether it answers with a run.
-        durable: Whether its run goes on without a reader and is kept.
-        hands_on: Whether it is streaming by handing on an existing run (`rpc.resume`).
-        public: Whether it needs no scope at all.
-        read_only, destructive, idempotent: Hints for clients.
-        deadline_s: Longest time a call may take, None for the server's default.
-        errors: Errors of its own that it declares.
-        params_schema: JSON Schema of the parameters as one object.
-        result_schema: JSON Schema of the result; of one event for a streaming method.
-        hash: First 16 hex digits of SHA-256 over the canonical JSON of its contract.
-        function: The bound function.
-    """
-
-    name: str
-    namespace: str
-    summary: str
-    description: str
-    parameters: tuple[Parameter, ...]
-    call_parameter: str | None
-    result: Any
-    scope: str
-    streaming: bool = False
-    durable: bool = False
-    hands_on: bool = False
-    public: bool = False
-    read_only: bool = False
-    destructive: bool = False
-    idempotent: bool = False
-    deadline_s: float | None = None
-    errors: tuple[type[CallError], ...] = ()
-    params_schema: JsonValue = attrs.field(factory=dict, repr=False)
-    result_schema: JsonValue = attrs.field(factory=dict, repr=False)
-    hash: str = ""
-    function: Callable[..., Any] = attrs.field(repr=False)

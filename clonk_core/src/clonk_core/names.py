@@ -1,6 +1,7 @@
 """Rules for the names of namespaces, methods and scopes."""
 
 import re
+from fnmatch import fnmatchcase
 from typing import Final
 
 NAMESPACE: Final = re.compile(r"[a-z][a-z0-9_]{0,31}(\.[a-z][a-z0-9_]{0,31}){0,3}")
@@ -15,8 +16,14 @@ SCOPE_VERB: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 PLUGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 """A plugin: its section in the configuration and its folder in the data directory are called the same."""
 
+KEY_ID: Final = re.compile(r"(?!(?:local|stranger|service)$)[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+"""Name of an API key; callers are known by it, so it is none of the names that other callers have."""
+
 DATABASE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 """A database: its file is called the same, with `.db`."""
+
+SECRET: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+"""A stored secret: `claude_oauth_token`."""
 
 
 def is_namespace(name: str) -> bool:
@@ -39,11 +46,51 @@ def is_database(name: str) -> bool:
     return DATABASE.fullmatch(name) is not None
 
 
+def is_secret(name: str) -> bool:
+    """Tell whether `name` may be a stored secret's."""
+    return SECRET.fullmatch(name) is not None
+
+
 def scope_for(namespace: str, verb: str) -> str:
     """Return the scope a key must hold: `claudecode:chat`. Nested namespaces share their root's scopes."""
     return f"{namespace.split('.', 1)[0]}:{verb}"
 
 
-def scope_allows(held: frozenset[str], wanted: str) -> bool:
-    """Tell whether the scopes held cover the one wanted: itself, its `namespace:*`, or `*`."""
-    return "*" in held or wanted in held or f"{wanted.split(':', 1)[0]}:*" in held
+SCOPE: Final = re.compile(r"(\*|[a-z][a-z0-9_]{0,31}:(\*|[a-z][a-z0-9_]{0,63}))(@[^\s@]{1,200})?")
+"""A scope that a key may hold: `*`, `arbor:*`, `arbor:read`, each with a pattern of targets, `claudecode:chat@ci-*`."""
+
+
+def scope_allows(held: frozenset[str], wanted: str, target: str | None = None) -> bool:
+    """Tell whether the scopes held cover the one wanted: itself, its `namespace:*`, or `*`.
+
+    Args:
+        held: `*`, `arbor:*`, `arbor:read`, each perhaps narrowed to targets by a pattern: `claudecode:chat@ci-*`.
+        wanted: `arbor:read`.
+        target: What it is wanted for (a session's name); a narrowed scope covers nothing without one. `*` in a pattern
+            stands for any characters, `?` for one, `[ab]` for one of several.
+    """
+    if "*" in held or wanted in held:
+        return True
+    every = f"{wanted.split(':', 1)[0]}:*"
+    if every in held:
+        return True
+    if target is None:
+        return False
+    for scope in held:
+        base, at, pattern = scope.partition("@")
+        if at and base in ("*", wanted, every) and fnmatchcase(target, pattern):
+            return True
+    return False
+
+
+def scope_covers(held: frozenset[str], given: str) -> bool:
+    """Tell whether the scopes held cover all that `given`, itself a scope that may be held, would allow."""
+    base = given.partition("@")[0]
+    every = f"{base.split(':', 1)[0]}:*"
+    return "*" in held or given in held or (base != "*" and (base in held or every in held))
+
+
+def scope_is_narrowed(held: frozenset[str], wanted: str) -> bool:
+    """Tell whether the scopes held cover the one wanted for some targets only."""
+    covering = ("*", wanted, f"{wanted.split(':', 1)[0]}:*")
+    return not any(base in held for base in covering) and any(scope.partition("@")[0] in covering for scope in held)

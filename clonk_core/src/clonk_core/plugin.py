@@ -26,7 +26,21 @@ from clonk_core.errors import (
 )
 from clonk_core.hookspecs import hookimpl
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Database, Following, Host, Log, PluginStatus, Run, RunSummary, Transaction
+from clonk_core.interfaces import (
+    Counter,
+    Database,
+    Following,
+    Gauge,
+    Histogram,
+    Host,
+    Log,
+    PluginMetrics,
+    PluginStatus,
+    Run,
+    RunSummary,
+    SettingOrigin,
+    Transaction,
+)
 from clonk_core.messages import Call, Caller, Done, ErrorObject, JsonValue, Outcome, StopReason
 
 if TYPE_CHECKING:
@@ -44,14 +58,17 @@ __all__ = [
     "Command",
     "Conflict",
     "ConstraintViolation",
+    "Counter",
     "Database",
     "DeadlineExceeded",
     "Done",
     "ErrorObject",
     "Following",
     "Forbidden",
+    "Gauge",
     "Ge",
     "Gt",
+    "Histogram",
     "Host",
     "InvalidParams",
     "JsonValue",
@@ -64,11 +81,14 @@ __all__ = [
     "NotFound",
     "Outcome",
     "Pattern",
+    "PluginMetrics",
     "PluginStatus",
     "RateLimited",
     "Run",
     "RunSummary",
+    "Secret",
     "ServerRestarted",
+    "SettingOrigin",
     "StopReason",
     "StorageFull",
     "TooLarge",
@@ -107,13 +127,25 @@ class Pattern:
     says: str = ""
 
 
+@attrs.frozen
+class Secret:
+    """Marks a string that nobody else may read: `Annotated[str, Secret()]`.
+
+    It is masked in the audit log, and in the schema it is `writeOnly` with the format `password`. In a result it marks
+    what is shown once.
+    """
+
+
 @attrs.frozen(kw_only=True)
 class MethodOptions:
     """What `method` was told; see there."""
 
-    scope: str | None = None
+    scope: str | Sequence[str] | None = None
+    target: str | None = None
+    narrows: bool = False
     durable: bool = False
     public: bool = False
+    anonymous: bool = False
     read_only: bool = False
     destructive: bool = False
     idempotent: bool = False
@@ -123,9 +155,12 @@ class MethodOptions:
 
 def method(
     *,
-    scope: str | None = None,
+    scope: str | Sequence[str] | None = None,
+    target: str | None = None,
+    narrows: bool = False,
     durable: bool = False,
     public: bool = False,
+    anonymous: bool = False,
     read_only: bool = False,
     destructive: bool = False,
     idempotent: bool = False,
@@ -135,9 +170,16 @@ def method(
     """Offer an async method of an `Activation` to callers. Its signature is its schema, its docstring its help.
 
     Args:
-        scope: Verb that a key must hold (`read` for `dice:read`); the method's own name when None.
+        scope: Verb that a key must hold (`read` for `dice:read`); the method's own name when None. Of several, any one
+            is enough: `("read", "chat")`.
+        target: Name of the parameter that says what the call is about, such as a session's name. Keys can be narrowed
+            to targets by a pattern (`dice:roll@red-*`), and the audit log shows it.
+        narrows: The method itself shows a caller only what `call.may_reach(target)` allows: for lists, and
+            where the target is not among the parameters. A method with neither `target` nor `narrows` cannot be called
+            with a key that is narrowed.
         durable: A streaming method whose run goes on without a reader, is kept and can be resumed.
-        public: Callable without any scope.
+        public: Callable without any scope, by every caller that is known.
+        anonymous: Callable also before the caller has said who it is; includes `public`.
         read_only: Hint: changes nothing.
         destructive: Hint: may delete or overwrite.
         idempotent: Hint: calling it twice does what calling it once does.
@@ -146,9 +188,12 @@ def method(
         errors: Errors of the activation's own that it may answer with.
     """
     options = MethodOptions(
-        scope=scope,
+        scope=scope if scope is None or isinstance(scope, str) else tuple(scope),
+        target=target,
+        narrows=narrows,
         durable=durable,
-        public=public,
+        public=public or anonymous,
+        anonymous=anonymous,
         read_only=read_only,
         destructive=destructive,
         idempotent=idempotent,

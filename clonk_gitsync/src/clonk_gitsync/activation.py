@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from clonk_core.plugin import Activation, Ge, Host, Le, method
+from clonk_core.plugin import Activation, Call, Ge, Host, Le, method
 from clonk_gitsync.errors import AlreadyRegistered
 from clonk_gitsync.messages import WorkspaceConfig
 from clonk_gitsync.workspaces import Workspaces
@@ -19,7 +19,7 @@ class GitSync(Activation):
         database = host.database("gitsync", migrations="clonk_gitsync.migrations")
         self._workspaces = Workspaces(database, host.workspace_roots)
 
-    @method(idempotent=True, errors=[AlreadyRegistered])
+    @method(target="path", idempotent=True, errors=[AlreadyRegistered])
     async def register(self, path: Path, remote: str, branch: str) -> WorkspaceConfig:
         """Register a folder as the workspace of a branch. Nothing in the folder is touched.
 
@@ -34,7 +34,7 @@ class GitSync(Activation):
         """
         return await self._workspaces.register(path, remote, branch)
 
-    @method(destructive=True, idempotent=True)
+    @method(target="path", destructive=True, idempotent=True)
     async def unregister(self, path: Path) -> bool:
         """Forget a registered folder and return whether it was registered. The folder stays as it is.
 
@@ -43,9 +43,9 @@ class GitSync(Activation):
         """
         return await self._workspaces.unregister(path)
 
-    @method(scope="read", read_only=True, idempotent=True)
+    @method(scope="read", narrows=True, read_only=True, idempotent=True)
     async def list(
-        self, limit: Annotated[int, Ge(1), Le(1000)] = 200, after: Path | None = None
+        self, call: Call, limit: Annotated[int, Ge(1), Le(1000)] = 200, after: Path | None = None
     ) -> tuple[WorkspaceConfig, ...]:
         """Return the registered folders in the order of their paths, a page at a time.
 
@@ -53,4 +53,11 @@ class GitSync(Activation):
             limit: At most this many; fewer come back only at the end.
             after: Path of the last folder of the page before; leave it out for the first page.
         """
-        return await self._workspaces.list(limit, after)
+        found: list[WorkspaceConfig] = []
+        while len(found) < limit:
+            page = await self._workspaces.list(limit, after)
+            found += [workspace for workspace in page if call.may_reach(str(workspace.path))]
+            if len(page) < limit or not call.is_narrowed:
+                break
+            after = page[-1].path
+        return tuple(found[:limit])

@@ -179,6 +179,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
         "plugins: {dir: plugins, disabled: [claudecode, gitsync, arbor]}\nlogging: {format: json}\n"
     )
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    environ["CLONK_AUTH__ENABLED"] = "false"
     made = Place(folder, environ)
     yield made
     made.close()
@@ -202,6 +203,13 @@ def clonk(place: Place) -> Clonk:
         return Finished(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture
+def guarded(place: Place) -> Place:
+    """The same folder, where callers are asked who they are."""
+    del place.environ["CLONK_AUTH__ENABLED"]
+    return place
 
 
 @attrs.define

@@ -31,10 +31,10 @@ def test_a_named_file_is_used_and_flags_and_variables_are_checked_too(clonk: Clo
 
 
 def test_what_this_version_cannot_do_is_told_and_what_would_be_dangerous_stops(clonk: Clonk, place: Any) -> None:
-    (place.folder / "clonk.yaml").write_text("server: {host: 0.0.0.0}\nmetrics: {enabled: true}\n")
+    (place.folder / "clonk.yaml").write_text("server: {host: 0.0.0.0}\nworkspaces: {auto_discover: true}\n")
     done = clonk("config", "check")
     assert done.code == 2
-    assert "note: clonk.yaml:2: metrics.enabled" in done.out
+    assert "note: clonk.yaml:2: workspaces.auto_discover" in done.out
     assert "clonk.yaml:1: server.host" in done.err
     started = clonk("serve")
     assert started.code == 2

@@ -111,22 +111,16 @@ def test_empty_files_and_empty_sections_are_all_defaults(load_text: LoadText, te
     assert load_text(text).settings.server == load_text().settings.server
 
 
-def test_the_specifications_complete_example_is_read_and_its_open_address_is_refused(
+def test_the_specifications_complete_example_is_read_and_its_placeholder_is_told(
     load_text: LoadText, specification_example: str
 ) -> None:
     loaded = load_text(specification_example)
     assert loaded.settings.storage.data_dir == Path("/var/clonk")
     assert loaded.sections["claudecode"].session.working_dir == Path("/workspace")
     assert loaded.settings.workspaces.mappings[0].branch == "main"
-    loaded.require_startable(listening=False)
-    with pytest.raises(ConfigProblems) as caught:
-        loaded.require_startable(listening=True)
-    assert [problem.path for problem in caught.value.problems] == ["server.host"]
+    loaded.require_startable(listening=True)
     assert {notice.path for notice in loaded.notices if notice.stops == "nothing"} == {
-        "auth.enabled",
-        "auth.api_keys",
         "auth.api_keys[0].secret_hash",
-        "metrics.enabled",
         "workspaces.mappings",
         "workspaces.auto_discover",
         "workspaces.allowed_orgs",
@@ -141,17 +135,19 @@ def test_the_specifications_example_of_keys_and_tokens_is_read(
     assert [key.rate_limit for key in keys] == ["100/min", "1000/min"]
     assert keys[1].scopes == ("claudecode:chat", "gitsync:*")
     assert loaded.settings.auth.jwt is not None
-    assert {notice.path for notice in loaded.notices} >= {"auth.api_keys", "auth.jwt"}
+    placeholders = ["auth.api_keys[0].secret_hash", "auth.api_keys[1].secret_hash"]
+    assert [notice.path for notice in loaded.notices] == placeholders
     loaded.require_startable(listening=True)
+    off = load_text(specification_auth_example + "  enabled: false\n")
+    assert {notice.path for notice in off.notices} >= {"auth.api_keys", "auth.jwt"}
 
 
 @pytest.mark.parametrize(
     ("text", "path", "listening_only"),
     [
-        ("server: {host: 192.168.1.5}", "server.host", True),
-        ("server: {host: '::'}", "server.host", True),
-        ("server: {host: clonk.example.com}", "server.host", True),
-        ("server: {tls: {enabled: true}}", "server.tls.enabled", True),
+        ("{auth: {enabled: false}, server: {host: 192.168.1.5}}", "server.host", True),
+        ("{auth: {enabled: false}, server: {host: '::'}}", "server.host", True),
+        ("{auth: {enabled: false}, server: {host: clonk.example.com}}", "server.host", True),
         ("storage: {database_url: 'postgres://u:hunter2@h/clonk'}", "storage.database_url", False),
     ],
 )
@@ -209,3 +205,10 @@ def test_in_a_container_the_data_directory_is_var_clonk_when_it_can_be_used(
     monkeypatch.setattr("clonk_core.config.places.CONTAINER_DATA_DIR", volume)
     found = default_data_dir({"HOME": "/users/ann", "container": "podman"})
     assert found == (volume if usable else Path("/users/ann/.local/share/clonk"))
+
+
+def test_a_key_of_a_tenant_that_is_not_there_yet_is_told(load_text: LoadText) -> None:
+    entry = "{id: a, secret_hash: 'sha256:" + "0" * 64 + "', tenant: %s}"
+    told = load_text("auth: {api_keys: [%s]}\n" % (entry % "other")).notices
+    assert [notice.path for notice in told] == ["auth.api_keys[0].tenant"]
+    assert load_text("auth: {api_keys: [%s]}\n" % (entry % "default")).notices == ()

@@ -16,7 +16,8 @@ LoadText = Callable[..., Loaded]
 
 def test_every_value_is_shown_with_where_it_came_from(load_text: LoadText) -> None:
     text = show(load_text("server:\n  http_port: 1\n", {"CLONK_LOGGING__LEVEL": "debug"}, {"server.host": "::1"}))
-    lines = {line.split(":")[0].strip(): line for line in text.splitlines() if "#" in line}
+    shown = text[text.index("server:") :]
+    lines = {line.split(":")[0].strip(): line for line in reversed(shown.splitlines()) if "#" in line}
     assert "clonk.yaml:2" in lines["http_port"]
     assert lines["level"].endswith("# CLONK_LOGGING__LEVEL")
     assert lines["host"].endswith("# --host")

@@ -170,7 +170,21 @@ async def test_everything_logged_during_a_call_bears_its_request_id(host: TestHo
     async with host.client.stream("slow.count") as stream:
         assert [seq async for seq, _event in stream] == [1, 2, 3, 4]
     records = [json.loads(line) for line in host.log_text.splitlines()]
-    calls = [record for record in records if record["event"] in ("call", "run started")]
+    calls = [record for record in records if record["event"] in ("request", "run started")]
     assert len(calls) == 3
     assert all(record["request_id"].startswith("req_") for record in calls)
     assert calls[1]["request_id"] == calls[2]["request_id"] != calls[0]["request_id"]
+
+
+@pytest.mark.parametrize(("wanted", "told"), [("all", ["ok", "forbidden"]), ("failed", ["forbidden"]), ("none", [])])
+async def test_each_request_is_a_line_of_the_log_where_that_is_wanted(
+    tmp_path: Path, wanted: str, told: list[str]
+) -> None:
+    settings = {"logging": {"requests": wanted}}
+    async with open_host(tmp_path / "data", activations=[Slow], settings=settings) as host:
+        await host.client.call("slow.greet")
+        assert await _kind(host, "slow.write") == "forbidden"
+        records = [json.loads(line) for line in host.log_text.splitlines()]
+    lines = [record for record in records if record["event"] == "request"]
+    assert [line["outcome"] for line in lines] == told
+    assert all(line["level"] == "info" and line["duration_ms"] >= 0 and line["peer"] for line in lines)

@@ -10,7 +10,7 @@ import pytest
 from clonk_core.app import open_app
 from clonk_core.client.inside import InsideClient
 from clonk_core.interfaces import Connection
-from clonk_core.observe.logs import MASK, Logs
+from clonk_core.observe.logs import MASK, Logs, request_context
 from clonk_core.plugin import CallError
 from clonk_core.testing.host import blueprint
 
@@ -61,3 +61,20 @@ async def test_a_log_that_cannot_be_written_stops_nothing(stream: StringIO, tmp_
         assert (await client.call("auth.whoami"))["caller"] == "local"
         with pytest.raises(CallError):
             await client.call("no.such" * 1000)
+
+
+def test_what_is_logged_for_a_request_bears_its_ids() -> None:
+    stream = StringIO()
+    log = Logs(format="json", stream=stream).get("x")
+    log.info("before")
+    with request_context("req_1", "4bf92f3577b34da6a3ce929d0e0e4736"):
+        log.info("inside")
+        with request_context("req_2"):
+            log.info("another")
+        log.info("inside again")
+    before, inside, another, again = map(json.loads, stream.getvalue().splitlines())
+    assert "request_id" not in before
+    assert (inside["request_id"], inside["trace_id"]) == ("req_1", "4bf92f3577b34da6a3ce929d0e0e4736")
+    assert another["request_id"] == "req_2"
+    assert "trace_id" not in another
+    assert again["trace_id"] == inside["trace_id"]

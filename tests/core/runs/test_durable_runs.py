@@ -411,7 +411,7 @@ async def test_only_its_caller_finds_a_run_or_one_who_may_call_its_method(tools:
         run = await tools.start(book, tools.count_to(1))
         for _ in ("running", "kept"):
             assert (await book.find(LOCAL_CALLER, run.id)).id == run.id
-            assert (await book.find(other, run.id, allows=lambda method: method == "test.stream")).id == run.id
+            assert (await book.find(other, run.id, allows=lambda method, _target: method == "test.stream")).id == run.id
             for caller, allowed in ((other, False), (elsewhere, True)):
                 with pytest.raises(NotFound):
                     await book.find(caller, run.id, allows=lambda method, allowed=allowed: allowed)

@@ -11,7 +11,7 @@ import trio
 
 from clonk_core.errors import ConstraintViolation, StorageError
 from clonk_core.interfaces import Transaction
-from clonk_core.storage.sqlite import SqliteDatabase, open_sqlite
+from clonk_core.storage.sqlite import SqliteDatabase, open_sqlite, open_sqlite_read_only
 
 
 @pytest.fixture
@@ -304,3 +304,17 @@ async def test_a_lock_held_for_a_moment_by_another_program_is_waited_for(databas
         other.execute("commit")
     other.close()
     assert await database.read(names) == ["a"]
+
+
+async def test_a_database_opened_for_reading_shows_what_others_write_and_takes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StorageError):
+        async with open_sqlite_read_only(tmp_path / "a.db"):
+            pass
+    assert not (tmp_path / "a.db").exists()
+    async with open_sqlite(tmp_path / "a.db") as writing, open_sqlite_read_only(tmp_path / "a.db") as reading:
+        await writing.run(lambda t: t.execute("create table a (b)"))
+        for write in (reading.run, reading.write_grouped):
+            with pytest.raises(StorageError):
+                await write(lambda t: t.execute("insert into a values (1)"))
+        await writing.run(lambda t: t.execute("insert into a values (2)"))
+        assert await reading.read(lambda t: t.all("select b from a")) == [(2,)]

@@ -3,7 +3,8 @@
 import pytest
 
 from clonk_core.transports.guard import Guard
-from clonk_core.transports.headers import bearer_token, prefers_json
+from clonk_core.transports.headers import prefers_json
+from clonk_core.wire.http_caller import bearer_token
 
 
 def status(guard: Guard, host: bytes | None, origin: bytes | None = None) -> int:
@@ -77,18 +78,21 @@ def test_the_bind_address_is_allowed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "token"),
+    ("lines", "token"),
     [
-        (None, None),
-        (b"Bearer abc", "abc"),
-        (b"bearer  abc ", "abc"),
-        (b"Bearer", None),
-        (b"Basic abc", None),
-        (b"", None),
+        ([], None),
+        ([b"Bearer abc"], "abc"),
+        ([b"bearer  abc "], "abc"),
+        ([b"Bearer"], None),
+        ([b"Basic abc"], None),
+        ([b""], None),
+        ([b"Bearer abc", b"Bearer abc"], "abc,Bearer abc"),
+        ([b"Basic abc", b"Bearer abc"], None),
+        ([b"", b"Bearer abc"], None),
     ],
 )
-def test_only_bearer_credentials_are_read(header: bytes | None, token: str | None) -> None:
-    assert bearer_token(header) == token
+def test_only_bearer_credentials_are_read_and_two_are_none(lines: list[bytes], token: str | None) -> None:
+    assert bearer_token([(b"host", b"a"), *((b"authorization", line) for line in lines)]) == token
 
 
 @pytest.mark.parametrize(

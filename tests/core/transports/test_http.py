@@ -324,3 +324,22 @@ async def test_the_bearer_reaches_the_door(client: httpx.AsyncClient, served: An
     await client.post("/mcp", json=call("test.echo"), headers={"Authorization": "bearer  clonk_x_y"})
     assert served.door.connections[-1].bearer == "clonk_x_y"
     assert "clonk_x_y" not in repr(served.door.connections[-1])
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.mark.parametrize(
+    ("headers", "trace_id"),
+    [
+        ([("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01")], TRACE),
+        ([("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01\x1b[2J")], None),
+        ([("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01")] * 2, None),
+        ([], None),
+    ],
+)
+async def test_the_trace_that_a_request_belongs_to_is_kept_for_the_log(
+    served: Any, client: httpx.AsyncClient, headers: list[tuple[str, str]], trace_id: str | None
+) -> None:
+    await client.post("/mcp", json=call("test.echo"), headers=headers)
+    assert [connection.trace_id for connection in served.door.connections] == ([trace_id] if served.door.calls else [])

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clonk_core.errors import ActivationError, InvalidParams
-from clonk_core.messages import Done, ErrorObject, Method, Parameter
+from clonk_core.messages import Done, ErrorObject
+from clonk_core.methods import Method, Parameter
 from clonk_core.plugin import Ge, JsonValue, Le, MaxLen, MinLen, Pattern
 from clonk_core.wire.converter import Converter
 

@@ -5,7 +5,7 @@ from typing import Literal
 import attrs
 
 from clonk_core.interfaces import Hub
-from clonk_core.plugin import Activation, method
+from clonk_core.plugin import Activation, Call, method
 
 
 @attrs.frozen(kw_only=True)
@@ -14,15 +14,15 @@ class HealthReport:
 
     Attributes:
         status: `ok` when every part works, `degraded` when one does not.
-        version: Version of clonk-core.
-        started_at: When the host started (RFC 3339, UTC).
+        version: Version of clonk-core; null for a caller that has not said who it is.
+        started_at: When the host started (RFC 3339, UTC); null likewise.
         parts: Each database, activation and background service by name: `ok`, or what is wrong with it; and each
-            plugin that could not be loaded.
+            plugin that could not be loaded. Empty likewise.
     """
 
     status: Literal["ok", "degraded"]
-    version: str
-    started_at: str
+    version: str | None
+    started_at: str | None
     parts: dict[str, str]
 
 
@@ -35,11 +35,13 @@ class Health(Activation):
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    @method(public=True, read_only=True, idempotent=True)
-    async def check(self) -> HealthReport:
+    @method(anonymous=True, read_only=True, idempotent=True)
+    async def check(self, call: Call) -> HealthReport:
         """Tell whether the host, its databases and each activation work."""
         parts = dict(await self._hub.check())
         healthy = all(state == "ok" for state in parts.values())
+        if call.caller.kind == "stranger":
+            return HealthReport(status="ok" if healthy else "degraded", version=None, started_at=None, parts={})
         return HealthReport(
             status="ok" if healthy else "degraded",
             version=self._hub.version,

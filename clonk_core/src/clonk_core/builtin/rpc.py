@@ -46,7 +46,7 @@ class Rpc(Activation):
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    @method(public=True, read_only=True, idempotent=True)
+    @method(anonymous=True, read_only=True, idempotent=True)
     async def discover(self, call: Call) -> JsonValue:
         """Return the OpenRPC document of every method the caller may call.
 

@@ -37,7 +37,11 @@ class CoreCommand:
     hidden: bool = False
 
 
+_KEYS: Final = "Make, list and take back API keys."
+
 _CONFIG: Final = "Check the configuration, or show what is in effect."
+_SECRETS: Final = "Keep credentials encrypted in the data directory."
+_AUDIT: Final = "Read the audit log, or check that nobody has changed it."
 
 CORE_COMMANDS: Final = {
     "serve": CoreCommand("clonk_core.cli.serve:serve", "Run the server until it is told to stop."),
@@ -46,8 +50,20 @@ CORE_COMMANDS: Final = {
     "methods": CoreCommand("clonk_core.cli.methods:methods", "List the methods that can be called."),
     "schema": CoreCommand("clonk_core.cli.schema:schema", "Print the schema of a method, a namespace, or everything."),
     "plugins": CoreCommand("clonk_core.cli.plugins:plugins", "List the installed plugins and how they fare."),
+    "keys create": CoreCommand("clonk_core.cli.keys:create", "Make an API key and print it, this once.", _KEYS),
+    "keys list": CoreCommand("clonk_core.cli.keys:list_", "List the keys.", _KEYS),
+    "keys show": CoreCommand("clonk_core.cli.keys:show", "Print what is known of one key.", _KEYS),
+    "keys revoke": CoreCommand("clonk_core.cli.keys:revoke", "Take a key back for good.", _KEYS),
+    "keys rotate": CoreCommand("clonk_core.cli.keys:rotate", "Give a key a new secret and print it, this once.", _KEYS),
+    "keys hash": CoreCommand("clonk_core.cli.keys:hash_", "Print the hash of a key for clonk.yaml.", _KEYS),
     "config check": CoreCommand("clonk_core.cli.config:check", "Check the configuration, starting nothing.", _CONFIG),
     "config show": CoreCommand("clonk_core.cli.config:show", "Print what is in effect, and why.", _CONFIG),
+    "secrets set": CoreCommand("clonk_core.cli.secrets:set_", "Keep a secret, read from standard input.", _SECRETS),
+    "secrets list": CoreCommand("clonk_core.cli.secrets:list_", "List the secrets, never their values.", _SECRETS),
+    "secrets delete": CoreCommand("clonk_core.cli.secrets:delete", "Delete a secret.", _SECRETS),
+    "secrets rotate": CoreCommand("clonk_core.cli.secrets:rotate", "Encrypt every secret under a new key.", _SECRETS),
+    "audit tail": CoreCommand("clonk_core.cli.audit:tail", "Print the newest rows of the audit log.", _AUDIT),
+    "audit verify": CoreCommand("clonk_core.cli.audit:verify", "Check that nobody has changed the audit log.", _AUDIT),
     "doctor": CoreCommand("clonk_core.cli.doctor:doctor", "Check that everything is there that Clonk needs."),
 }
 

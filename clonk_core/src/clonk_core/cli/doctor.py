@@ -3,15 +3,17 @@
 import os
 import platform
 import shutil
+import ssl
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import trio
 
-from clonk_core.app import draw
+from clonk_core.app import DEFAULT_TENANT, draw, secret_keys
 from clonk_core.boundary import plugin_boundary
 from clonk_core.cli.exit_codes import FAILED, OK
 from clonk_core.cli.flags import NO_SETTINGS, ConfigFile, SettingFlags
@@ -19,11 +21,14 @@ from clonk_core.client.base import ClientError
 from clonk_core.client.http import HttpClient
 from clonk_core.client.websocket import WebSocketClient
 from clonk_core.config.load import Loaded
-from clonk_core.config.settings import Settings
-from clonk_core.errors import ConfigError, PluginError
+from clonk_core.config.nodes import DEFAULT, Origin
+from clonk_core.config.settings import Settings, TlsSettings
+from clonk_core.errors import ConfigError, PluginError, StorageError, Unavailable
 from clonk_core.host.discovery import Plugins
 from clonk_core.plugin import Check, CheckResult
+from clonk_core.storage.open_secrets import look_at_secrets
 from clonk_core.transports.listening import open_listeners
+from clonk_core.transports.tls import Pair
 
 CHECK_LIMIT_S: Final = 30.0
 """Longest time for one check; one that asks a program for its version takes a second."""
@@ -70,12 +75,18 @@ async def _results(config: ConfigFile, flags: SettingFlags) -> AsyncIterator[tup
         for result in _plugins(blueprint.plugins):
             yield "plugins", result
     yield "data directory", _data_dir(settings)
-    host, http_port, websocket_port = settings.server.host, settings.server.http_port, settings.server.websocket_port
-    yield "server.http_port", await _port(host, http_port, "server.http_port", _http_client)
-    yield "server.websocket_port", await _port(host, websocket_port, "server.websocket_port", _websocket_client)
+    server = settings.server
+    if server.tls.enabled:
+        yield "server.tls", _tls(server.tls)
+    http_client, websocket_client = _clients(secure=server.tls.enabled)
+    yield "server.http_port", await _port(server.host, server.http_port, "server.http_port", http_client)
+    yield (
+        "server.websocket_port",
+        await _port(server.host, server.websocket_port, "server.websocket_port", websocket_client),
+    )
     yield "git", await _git()
     if blueprint is not None:
-        for check in _brought(blueprint.plugins, blueprint.loaded.sections):
+        for check in _brought(blueprint.plugins, blueprint.loaded):
             yield check.name, await _bounded(check)
 
 
@@ -127,12 +138,24 @@ def _data_dir(settings: Settings) -> CheckResult:
     return CheckResult(state="ok", message=message)
 
 
+def _tls(settings: TlsSettings) -> CheckResult:
+    """Read the certificate and its key as the server would."""
+    try:
+        pair = Pair.read(settings)
+    except ConfigError as error:
+        return CheckResult(state="failed", message=str(error))
+    trouble = pair.trouble(datetime.now(UTC))
+    if trouble is not None:
+        return CheckResult(state="warning", message=trouble, fix="renew it, and send the server SIGHUP")
+    return CheckResult(state="ok", message=f"{settings.cert_path}, valid until {pair.valid_until:%Y-%m-%d}")
+
+
 async def _port(host: str, port: int, setting: str, client: Callable[[str], Any]) -> CheckResult:
     """Try to open the port; when it is taken, ask who is there by `client`, given the host and port of an address."""
     if port == 0:
         return CheckResult(state="ok", message="any free one")
     try:
-        listeners, _ = await open_listeners(host, port, setting=setting)
+        listeners, _ = await open_listeners(host, port, setting=setting, loopback_only=False)
     except ConfigError as error:
         authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if await _is_clonk(client(authority)):
@@ -147,19 +170,27 @@ async def _is_clonk(client: Any) -> bool:
     with trio.move_on_after(RUNNING_LIMIT_S):
         try:
             async with client:
-                info = await client.call("hub.info")
+                report = await client.call("health.check")  # answered also to those without a key
         except ClientError:
             return False
-        return isinstance(info, dict) and info.get("name") == "clonk"
+        return isinstance(report, dict) and {"status", "parts"} <= set(report)
     return False
 
 
-def _http_client(authority: str) -> HttpClient:
-    return HttpClient(f"http://{authority}", retries=0)
+def _clients(*, secure: bool) -> tuple[Callable[[str], HttpClient], Callable[[str], WebSocketClient]]:
+    """Return what makes clients that ask whether a Clonk is there and nothing else, so any certificate will do."""
+    ending, context = "", None
+    if secure:
+        ending, context = "s", ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 
+    def http_client(authority: str) -> HttpClient:
+        return HttpClient(f"http{ending}://{authority}", retries=0, ssl_context=context)
 
-def _websocket_client(authority: str) -> WebSocketClient:
-    return WebSocketClient(f"ws://{authority}/ws", retries=0)
+    def websocket_client(authority: str) -> WebSocketClient:
+        return WebSocketClient(f"ws{ending}://{authority}/ws", retries=0, ssl_context=context)
+
+    return http_client, websocket_client
 
 
 async def _git() -> CheckResult:
@@ -173,15 +204,35 @@ async def _git() -> CheckResult:
     return CheckResult(state="ok", message=done.stdout.decode(errors="replace").strip())
 
 
-def _brought(plugins: Plugins, sections: Any) -> Sequence[Check]:
+def _brought(plugins: Plugins, loaded: Loaded) -> Sequence[Check]:
     """Return the checks that plugins bring; one whose hook breaks gives a failing check instead."""
     found: list[Check] = []
+    secret = _secret_reader(loaded.settings)
     for plugin in plugins.loaded:
+        given = {"settings": loaded.sections.get(plugin.name), "secret": secret}
+        origin = _origin_teller(plugin.name, loaded)
         try:
-            found.extend(plugins.items(plugin, "clonk_checks", Check, settings=sections.get(plugin.name)))
+            found.extend(plugins.items(plugin, "clonk_checks", Check, setting_origin=origin, **given))
         except PluginError as error:
             found.append(Check(name=plugin.name, function=_failing(str(error))))
     return found
+
+
+def _secret_reader(settings: Settings) -> Callable[[str], Awaitable[str | None]]:
+    folder = settings.storage.data_dir.expanduser().absolute()
+
+    async def read(name: str) -> str | None:
+        try:
+            async with look_at_secrets(folder, secret_keys(settings, folder)) as store:
+                return None if store is None else await store.get(DEFAULT_TENANT, name)
+        except (ConfigError, StorageError) as error:
+            raise Unavailable(str(error)) from error
+
+    return read
+
+
+def _origin_teller(plugin: str, loaded: Loaded) -> Callable[[str], Origin]:
+    return lambda path: loaded.origins.get(f"{plugin}.{path}", DEFAULT)
 
 
 def _failing(message: str) -> Any:

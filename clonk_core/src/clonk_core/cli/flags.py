@@ -11,6 +11,7 @@ DEFAULT_URL = "http://127.0.0.1:4445"
 ConfigFile: TypeAlias = Annotated[Path | None, Parameter(name="--config", negative=())]
 Url: TypeAlias = Annotated[str, Parameter(name="--url", env_var="CLONK_URL")]
 Local: TypeAlias = Annotated[bool, Parameter(name="--local", negative=(), show_default=False)]
+DataDir: TypeAlias = Annotated[str | None, Parameter(name="--data-dir", negative=())]
 Json: TypeAlias = Annotated[bool, Parameter(name="--json", negative=(), show_default=False)]
 
 
@@ -20,7 +21,7 @@ class SettingFlags:
     """Settings given on the command line; the configuration checks them.
 
     Attributes:
-        host: Address to listen on; only the loopback for now.
+        host: Address to listen on; one beyond the loopback only with authentication.
         http_port: Port of HTTP and SSE; 0 takes any free one.
         websocket_port: Port of WebSocket; 0 takes any free one.
         data_dir: Folder of the databases and workspaces.

@@ -1,5 +1,6 @@
 """A running server as `reach` gives it: errors as `CallError`, and no server as `NoServer`."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -8,6 +9,7 @@ from clonk_core.cli.exit_codes import NoServer
 from clonk_core.cli.reach import Stream
 from clonk_core.client.base import ClientError, EventStream, RemoteError
 from clonk_core.client.http import HttpClient
+from clonk_core.client.key import own_key, refusal
 from clonk_core.messages import ErrorObject
 from clonk_core.wire.error_codes import error_from_object
 
@@ -19,7 +21,7 @@ async def open_remote(url: str) -> AsyncIterator["RemoteCallee"]:
     Raises:
         NoServer: It is no address, or nobody answers there.
     """
-    async with HttpClient(url) as client:
+    async with HttpClient(url, api_key=own_key(os.environ)) as client:
         yield RemoteCallee(client, url)
 
 
@@ -47,7 +49,9 @@ class RemoteCallee:
         try:
             yield
         except RemoteError as error:
-            told = ErrorObject(code=error.code, message=error.message, data={"kind": error.kind, **error.data})
+            # The server speaks of headers; here it is a variable that is wrong or missing.
+            message = refusal(error.message, os.environ) if error.kind == "unauthenticated" else error.message
+            told = ErrorObject(code=error.code, message=message, data={"kind": error.kind, **error.data})
             raise error_from_object(told) from error
         except ClientError as error:
             raise NoServer(self._url, str(error)) from error

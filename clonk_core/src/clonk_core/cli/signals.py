@@ -1,9 +1,12 @@
-"""Signals of a server: the first asks for an orderly end, the second ends at once; what does not end is ended."""
+"""Signals of a server: the first asks for an orderly end, the second ends at once; what does not end is ended.
+
+Where there is something to read again, SIGHUP does that instead.
+"""
 
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -15,6 +18,9 @@ from clonk_core.cli.main import complain
 from clonk_core.config.settings import Settings
 
 _WATCHED: Final = ("SIGINT", "SIGTERM", "SIGHUP")
+
+Reload = Callable[[], object]
+"""Reads again what was changed; called at a SIGHUP, must not raise."""
 
 SPARE_S: Final = 30.0
 """Time beside the grace periods for everything to close, in seconds. What is still there then (a plugin that shields
@@ -51,27 +57,36 @@ class Stopping:
 
 
 @asynccontextmanager
-async def watched_signals() -> AsyncIterator[Stopping]:
+async def watched_signals(reload: Reload | None = None) -> AsyncIterator[Stopping]:
     """Watch for SIGINT, SIGTERM and SIGHUP while the context is open.
 
     The second signal ends the process where it stands: the databases are written so that this loses nothing that was
     told to a client, and processes of sessions are ended by their reaper.
+
+    Args:
+        reload: What SIGHUP does instead of asking for the end.
     """
     stopping = Stopping()
     async with trio.open_nursery() as nursery:
-        await nursery.start(_watch, stopping)
+        await nursery.start(_watch, stopping, reload)
         nursery.start_soon(_end_at_last, stopping)
         yield stopping
         nursery.cancel_scope.cancel()
 
 
-async def _watch(stopping: Stopping, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+async def _watch(
+    stopping: Stopping, reload: Reload | None, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    reloading = {getattr(signal, "SIGHUP", None)} if reload is not None else set()
     numbers = [getattr(signal, name) for name in _WATCHED if hasattr(signal, name)]
-    # What the caller ignores, as nohup does with SIGHUP, stays ignored.
-    numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    # What the caller ignores, as nohup does with SIGHUP, ends nothing.
+    numbers = [one for one in numbers if one in reloading or signal.getsignal(one) is not signal.SIG_IGN]
     with trio.open_signal_receiver(*numbers) as received:
         task_status.started()
         async for number in received:
+            if reload is not None and number in reloading:
+                reload()
+                continue
             if stopping.received is not None:
                 sys.stderr.flush()
                 os._exit(128 + number)

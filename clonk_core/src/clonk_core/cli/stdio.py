@@ -24,5 +24,6 @@ async def stdio(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTIN
             async with own_stdio() as (source, sink), open_app(blueprint) as app:
                 stopping.has_started = True
                 log = app.logs.get("stdio")
-                await serve_stdio(app.dispatch, app.settings.server, source, sink, log=log, shutdown=stopping.requested)
+                server, shutdown = app.settings.server, stopping.requested
+                await serve_stdio(app.dispatch, server, source, sink, log=log, shutdown=shutdown, metrics=app.metrics)
     return stopping.exit_code

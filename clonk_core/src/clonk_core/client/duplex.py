@@ -67,6 +67,7 @@ class DuplexClient:
 
         Raises:
             ConnectionLost: There is nobody.
+            RemoteError: The server refused.
         """
 
     async def __aenter__(self) -> Self:

@@ -1,10 +1,11 @@
 """A client over HTTP; streams are server-sent events and come back with `Last-Event-ID`."""
 
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import trio
 
@@ -41,12 +42,22 @@ class HttpClient:
         url: Where the server is: `http://127.0.0.1:4445`, with or without `/mcp`.
         api_key: Sent as `Authorization: Bearer`.
         retries: How often in a row a cut stream comes back before it gives up.
+        ssl_context: Which certificates are believed at an `https` address. Without it the system's authorities, or
+            those that the environment variables SSL_CERT_FILE and SSL_CERT_DIR name.
     """
 
-    def __init__(self, url: str, *, api_key: str | None = None, retries: int = RETRIES) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        retries: int = RETRIES,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
         self._url = url.rstrip("/").removesuffix("/mcp") + "/mcp"
         self._api_key = api_key
         self._retries = retries
+        self._ssl_context = ssl_context
         self._resources = AsyncExitStack()
         self._http: httpx.AsyncClient
 
@@ -61,8 +72,11 @@ class HttpClient:
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
         if self._api_key is not None:
             headers["Authorization"] = f"Bearer {self._api_key}"
+        # httpx has a list of its own, and reads the environment only together with the proxies in it.
+        secured = url.scheme == "https"
         client = httpx.AsyncClient(
             headers=headers,
+            verify=(self._ssl_context or ssl.create_default_context()) if secured else True,
             timeout=httpx.Timeout(connect=_CONNECT_S, read=None, write=None, pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
             trust_env=url.host not in _LOOPBACK,  # no proxy reaches our own machine
@@ -136,7 +150,10 @@ class HttpClient:
         return await self._http.send(request, stream=True)
 
     def _lost(self, error: Exception) -> ConnectionLost:
-        return ConnectionLost(f"no answer from {self._url}: {str(error) or type(error).__name__}")
+        text, below = "", cast("BaseException | None", error)
+        while below is not None and not text:  # httpx leaves the telling to what is below, and hides that
+            text, below = str(below), below.__cause__ or below.__context__
+        return ConnectionLost(f"no answer from {self._url}: {text or type(error).__name__}")
 
 
 class HttpStream:

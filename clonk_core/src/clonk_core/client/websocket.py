@@ -9,11 +9,14 @@ from urllib.parse import urlsplit
 import trio
 
 from clonk_core.client.backoff import RETRIES
-from clonk_core.client.base import ConnectionLost
+from clonk_core.client.base import ConnectionLost, RemoteError
 from clonk_core.client.duplex import DuplexClient, Link, LinkClosed
+from clonk_core.errors import ParseError
+from clonk_core.wire.peer import Failed, parse_from_server
 
 _CONNECT_S: Final = 10.0
 _CLOSE_S: Final = 1.0
+_MAY_NOT: Final = frozenset({401, 403})
 _MAX_MESSAGE_BYTES: Final = 256 * 2**20
 """Results have no limit of their own; memory has."""
 
@@ -29,17 +32,27 @@ class WebSocketClient(DuplexClient):
         url: Where the server is: `ws://127.0.0.1:4444/ws`.
         api_key: Sent as `Authorization: Bearer` with the handshake.
         retries: How often in a row a lost connection is opened again.
+        ssl_context: Which certificates are believed at a `wss` address. Without it the system's authorities, or those
+            that the environment variables SSL_CERT_FILE and SSL_CERT_DIR name.
     """
 
-    def __init__(self, url: str, *, api_key: str | None = None, retries: int = RETRIES) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        retries: int = RETRIES,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
         super().__init__(retries=retries)
         self._url = url
+        self._ssl_context = ssl_context
         self._headers = [(b"Authorization", f"Bearer {api_key}".encode())] if api_key is not None else []
 
     @asynccontextmanager
     async def open_link(self) -> AsyncIterator[Link]:
         """Connect; see `DuplexClient.open_link`."""
-        from trio_websocket import HandshakeError
+        from trio_websocket import ConnectionRejected, HandshakeError
 
         stream, host, resource = await self._open_stream()
         refused: BaseException | None = None
@@ -58,6 +71,9 @@ class WebSocketClient(DuplexClient):
         finally:
             # The library leaves its socket open when the server refuses or closes first.
             await trio.aclose_forcefully(stream)
+        if isinstance(refused, ConnectionRejected):
+            otherwise = f"{self._url} takes no WebSocket: HTTP status {refused.status_code}"
+            raise _refusal(refused.status_code, refused.body, otherwise) from refused
         if refused is not None:
             raise ConnectionLost(f"{self._url} takes no WebSocket: {refused!r}") from refused
 
@@ -105,12 +121,36 @@ class WebSocketClient(DuplexClient):
         try:
             with trio.fail_after(_CONNECT_S):
                 stream: Any = await trio.open_tcp_stream(parts.hostname, port or (443 if secure else 80))
-        except (OSError, trio.TooSlowError) as error:
-            raise ConnectionLost(f"no answer from {self._url}: {error}") from error
-        if secure:
-            context = ssl.create_default_context()
-            stream = trio.SSLStream(stream, context, server_hostname=parts.hostname, https_compatible=True)
+                if secure:
+                    stream = await self._encrypt(stream, parts.hostname)
+        except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
+            raise ConnectionLost(f"no answer from {self._url}: {error.__cause__ or error}") from error
         return stream, parts.netloc.rpartition("@")[2], resource
+
+    async def _encrypt(self, stream: trio.SocketStream, hostname: str) -> "trio.SSLStream[trio.SocketStream]":
+        context = self._ssl_context or ssl.create_default_context()
+        secured = trio.SSLStream(stream, context, server_hostname=hostname, https_compatible=True)
+        try:
+            await secured.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return secured
+
+
+def _refusal(status: int, body: bytes | None, otherwise: str) -> ConnectionLost | RemoteError:
+    """Return the error of a handshake that was refused: the server's own where the caller may not come in.
+
+    Anything else may be a proxy's, or passes: there is no server at this address now.
+    """
+    if status not in _MAY_NOT:
+        return ConnectionLost(otherwise)
+    try:
+        answers = parse_from_server(body or b"")
+    except ParseError:
+        return ConnectionLost(otherwise)
+    failed = next((answer for answer in answers if isinstance(answer, Failed)), None)
+    return ConnectionLost(otherwise) if failed is None else RemoteError.of(failed.error)
 
 
 class _SocketLink:

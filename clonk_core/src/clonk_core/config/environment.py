@@ -8,8 +8,11 @@ from clonk_core.config.types import choices, fields, is_section, keys, split
 
 PREFIX: Final = "CLONK_"
 
-RESERVED: Final = frozenset({"CLONK_CONFIG", "CLONK_TRACE_HOOKS", "CLONK_DEBUG", "CLONK_URL"})
-"""Names that mean something else: which file to read, and switches of the command line."""
+RESERVED: Final = frozenset(
+    {"CLONK_CONFIG", "CLONK_TRACE_HOOKS", "CLONK_DEBUG", "CLONK_URL", "CLONK_API_KEY", "CLONK_API_KEY_FILE"}
+)
+"""Names that mean something else: which file to read, switches of the command line, and what it calls a server with
+(`client/key.py`)."""
 
 
 def variable(path: str) -> str:

@@ -83,7 +83,21 @@ def load(
     if decoder.problems or core is FAILED:
         raise ConfigProblems(decoder.problems)
     origins = {at: origin for at, origin in decoder.origins.items() if origin != DEFAULT}
-    return Loaded(settings=core, sections=others, origins=origins, notices=notices(core, origins), path=source.file())
+    told = notices(core, origins, others)
+    return Loaded(settings=core, sections=others, origins=origins, notices=told, path=source.file())
+
+
+def load_core(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]) -> Settings:
+    """Read and check the core's part alone, for commands that need no plugin. Sections of packages are passed over.
+
+    Raises:
+        ConfigProblems: It is wrong.
+    """
+    source = _Source(path=path, environ=environ, flags=flags, cwd=Path.cwd())
+    file = source.file()
+    given = read_file(file) if file else None
+    others = set(given.entries) - set(keys(Settings)) if isinstance(given, Table) else set()
+    return load(path, environ, flags, {}, sorted(others)).settings
 
 
 def load_plugins_section(

@@ -131,6 +131,8 @@ def _item_of(annotation: Any) -> type[Any] | None:
 
 def _further_variables(sections: Mapping[str, type[Any]]) -> str:
     meanings = {
+        "CLONK_API_KEY": "the API key that `clonk call`, `clonk chat` and the like show a server",
+        "CLONK_API_KEY_FILE": "a file with that key, where `CLONK_API_KEY` is not set",
         "CLONK_CONFIG": "the configuration file to read",
         "CLONK_DEBUG": "`1` shows tracebacks of the command line's own errors",
         "CLONK_TRACE_HOOKS": "`1` prints every call of a plugin's hook with its result",

@@ -2,6 +2,8 @@
 
 Metadata of a field:
     secret: never shown, in no message and no `clonk config show`.
+    stored_as: name of the secret of `clonk secrets` that a package uses instead, told to whoever writes it into the
+        file.
     env: further environment variable that sets it, beside `CLONK_SECTION__KEY`.
     flag: flag of `clonk serve` and `clonk stdio` that sets it.
     default_text: the default in words, where it depends on the machine.
@@ -17,6 +19,7 @@ import attrs
 from annotated_types import Ge, Gt, Le, MinLen
 
 from clonk_core.config.places import default_data_dir
+from clonk_core.names import KEY_ID, SCOPE
 from clonk_core.plugin import Pattern
 
 Port = Annotated[int, Ge(0), Le(65535)]
@@ -24,7 +27,22 @@ Seconds = Annotated[float, Gt(0), Le(86_400)]
 Bytes = Annotated[int, Ge(1024), Le(1024 * 1024 * 1024)]
 Text = Annotated[str, MinLen(1)]
 
+Count = Annotated[int, Ge(1), Le(1_000_000)]
+RateLimit = Annotated[str, Pattern("[1-9][0-9]{0,8}/(s|min|h|day)", "such as 100/min; s, min, h or day")]
+BytesLimit = Annotated[str, Pattern("[1-9][0-9]{0,8}(KiB|MiB|GiB)/(s|min|h|day)", "such as 50MiB/min")]
+Networks = tuple[Text, ...]
+
 MIB = 1024 * 1024
+
+
+def check_networks(networks: Sequence[str]) -> None:
+    """Refuse what is no network.
+
+    Raises:
+        ValueError: One is none.
+    """
+    for network in networks:
+        ipaddress.ip_network(network)
 
 
 @attrs.frozen(kw_only=True)
@@ -32,9 +50,9 @@ class TlsSettings:
     """Encryption by Clonk itself; usually a reverse proxy does it.
 
     Attributes:
-        enabled: Whether both ports speak TLS. A later version: true stops the start.
-        cert_path: Certificate chain, PEM.
-        key_path: Private key, PEM.
+        enabled: Whether both ports speak TLS (1.2 and later).
+        cert_path: Certificate chain, PEM. Read again on SIGHUP.
+        key_path: Private key, PEM, without a passphrase.
     """
 
     enabled: bool = False
@@ -47,14 +65,16 @@ class ServerSettings:
     """Where Clonk listens, and how much it takes.
 
     Attributes:
-        host: Address that both ports bind. Only the loopback for now: until callers prove who they are, whoever
-            reaches a port can do everything.
+        host: Address that both ports bind. Off the loopback, callers must prove who they are (`auth.enabled`) and there
+            must be a key.
         websocket_port: Port of the WebSocket transport, paths `/` and `/ws`. 0 takes any free port.
         http_port: Port of HTTP and SSE: `/mcp`, `/health`, `/ready`, `/openrpc.json`. 0 takes any free port.
         tls: Encryption by Clonk itself.
         allowed_hosts: Further names that a request's `Host` header may bear, without port. The loopback's names and
             `host` are always allowed; anything else is refused, so that no web page can reach Clonk by a name of its
             own (DNS rebinding).
+        trusted_proxies: Networks, such as `10.0.0.0/8`, of reverse proxies whose `X-Forwarded-For` and
+            `X-Forwarded-Proto` are believed. From anyone else these headers mean nothing.
         allowed_origins: Web origins, such as `https://app.example.com`, whose pages may call. Requests without an
             `Origin` header do not come from web pages and are not concerned.
         max_body_bytes: Largest body of one HTTP request, in bytes.
@@ -62,8 +82,13 @@ class ServerSettings:
         max_batch_items: Most requests in one JSON-RPC batch.
         call_deadline_s: Longest time a plain call may take, in seconds, where its method names no other. Streams have
             no limit.
+        max_strangers: Most connections of a port at the same time that have not said who they are; on the HTTP port,
+            those that are idle or have not sent a whole request. When more come, the one that has waited longest is
+            closed.
         body_timeout_s: Longest time for the body of an HTTP request to arrive, in seconds. Longer is no client but an
             open connection that costs.
+        idle_timeout_s: An HTTP connection on which no request is being answered, or that has not sent the whole head of
+            one, is closed after this time, in seconds. Common proxies close after 60 s, and should be the first.
         keep_alive_s: A quiet SSE stream gets a comment, and a quiet WebSocket a ping, every so many seconds. 15 is
             below the idle limit of common proxies (60 s, some 30 s).
         send_timeout_s: Longest time one write may wait for the other side to read, in seconds. Then the connection is
@@ -77,17 +102,21 @@ class ServerSettings:
     http_port: Port = attrs.field(default=4445, metadata={"flag": "--http-port"})
     tls: TlsSettings = TlsSettings()
     allowed_hosts: tuple[Text, ...] = ()
+    trusted_proxies: Networks = ()
     allowed_origins: tuple[Annotated[str, Pattern("https?://[^/]+", "such as https://app.example.com")], ...] = ()
     max_body_bytes: Bytes = 10 * MIB
     max_message_bytes: Bytes = 10 * MIB
     max_batch_items: Annotated[int, Ge(1), Le(10_000)] = 100
     call_deadline_s: Seconds = 30.0
+    max_strangers: Annotated[int, Ge(1), Le(1_000_000)] = 2000
     body_timeout_s: Seconds = 30.0
+    idle_timeout_s: Seconds = 75.0
     keep_alive_s: Seconds = 15.0
     send_timeout_s: Seconds = 30.0
     shutdown_grace_s: Seconds = 10.0
 
     def __attrs_post_init__(self) -> None:
+        check_networks(self.trusted_proxies)
         if self.http_port and self.http_port == self.websocket_port:
             raise ValueError(f"http_port and websocket_port are both {self.http_port}; they must differ")
 
@@ -98,28 +127,34 @@ class ApiKeySettings:
 
     Attributes:
         id: Name of the key.
-        secret_hash: `sha256:` and the SHA-256 of the whole key in hex. The key itself is nowhere kept.
-        scopes: What its bearer may do: `claudecode:*`, `arbor:read`, `*`.
+        secret_hash: `sha256:` and the SHA-256 of the whole key in hex, as `clonk keys hash` prints it. The key itself
+            is nowhere kept.
+        scopes: What its bearer may do: `claudecode:*`, `arbor:read`, `*`; narrowed to sessions, trees or workspaces by
+            a pattern of their names: `claudecode:chat@ci-*`.
         rate_limit: Most calls in a span of time: `100/min`; spans are `s`, `min`, `h`, `day`.
+        burst: Most calls at once, when the caller was quiet before; `rate_limit`'s number when null.
+        max_runs: Most streams that run at the same time.
+        bytes_limit: Most bytes that are taken in a span of time: `50MiB/min`.
         tenant: Whose data it reaches.
         expires_at: When it stops working: `2027-01-31T00:00:00Z`.
         allowed_networks: Networks it may be used from: `10.0.0.0/8`. Empty is everywhere.
     """
 
-    id: Text
+    id: Annotated[str, Pattern(KEY_ID.pattern, "1 to 64 letters, digits, _ . and -; not local, stranger or service")]
     secret_hash: Annotated[str, Pattern(r"sha256:([0-9a-f]{64}|\.\.\.)", "sha256: and 64 hex digits")] = attrs.field(
         repr=False, metadata={"secret": True}
     )
-    scopes: tuple[Annotated[str, Pattern(r"\*|[a-z][a-z0-9_]*:(\*|[a-z][a-z0-9_]*)", "such as arbor:read")], ...] = ()
-    rate_limit: Annotated[str, Pattern("[1-9][0-9]*/(s|min|h|day)", "such as 100/min")] | None = None
+    scopes: tuple[Annotated[str, Pattern(SCOPE.pattern, "such as arbor:read or claudecode:chat@ci-*")], ...] = ()
+    rate_limit: RateLimit | None = None
+    burst: Count | None = None
+    max_runs: Count | None = None
+    bytes_limit: BytesLimit | None = None
     tenant: Text | None = None
     expires_at: datetime | None = None
-    allowed_networks: tuple[str, ...] = attrs.field(default=())
+    allowed_networks: Networks = ()
 
-    @allowed_networks.validator
-    def _check_networks(self, _attribute: "attrs.Attribute[Any]", networks: Sequence[str]) -> None:
-        for network in networks:
-            ipaddress.ip_network(network)
+    def __attrs_post_init__(self) -> None:
+        check_networks(self.allowed_networks)
 
 
 @attrs.frozen(kw_only=True)
@@ -129,27 +164,81 @@ class JwtSettings:
     Attributes:
         issuer: The `iss` that tokens must bear.
         audience: The `aud` that tokens must bear.
-        jwks_uri: Where the provider's public keys are.
+        jwks_uri: Where the provider's public keys are (a JSON Web Key Set, RFC 7517).
+        algorithms: Signatures that are taken. Only those with a public key: a shared secret would have to lie here.
+        leeway_s: How far the provider's clock may differ, in seconds.
+        scopes_claim: Claim with the scopes: a list, or one string with spaces between (RFC 8693). Dots lead into
+            objects: `realm_access.roles`.
+        tenant_claim: Claim with the tenant; null for the default tenant.
+        required_claims: Claims that a token must have, with their texts: `{repository_owner_id: "1234567"}`. Needed
+            where the issuer signs for strangers and lets them choose the audience, as that of GitHub Actions does.
+        scopes: Scopes of every token, beside those of its claim.
+        rate_limit: Most calls of one user in a span of time.
+        keys_max_age_s: When the provider's keys are fetched again, in seconds. They are used longer while the provider
+            cannot be reached.
+        keys_min_age_s: Least time between two fetches, in seconds, however many tokens name a key that is not known.
     """
 
     issuer: Text
     audience: Text
     jwks_uri: Annotated[str, Pattern("https?://.+", "an http or https address")]
+    algorithms: Annotated[tuple[Literal["RS256", "ES256", "EdDSA"], ...], MinLen(1)] = ("RS256", "ES256", "EdDSA")
+    leeway_s: Annotated[float, Ge(0), Le(600)] = 30.0
+    scopes_claim: Text = "scope"
+    tenant_claim: Text | None = None
+    required_claims: dict[str, str] = attrs.field(factory=dict)
+    scopes: tuple[Annotated[str, Pattern(SCOPE.pattern, "such as arbor:read or claudecode:chat@ci-*")], ...] = ()
+    rate_limit: RateLimit | None = None
+    keys_max_age_s: Seconds = 3600.0
+    keys_min_age_s: Seconds = 30.0
+
+
+@attrs.frozen(kw_only=True)
+class TenantLimitSettings:
+    """What all callers of one tenant may do together.
+
+    Attributes:
+        tenant: Which.
+        rate_limit: Most calls in a span of time: `1000/min`.
+        burst: Most calls at once; `rate_limit`'s number when null.
+        max_runs: Most streams that run at the same time.
+        bytes_limit: Most bytes that are taken in a span of time: `500MiB/min`.
+    """
+
+    tenant: Text
+    rate_limit: RateLimit | None = None
+    burst: Count | None = None
+    max_runs: Count | None = None
+    bytes_limit: BytesLimit | None = None
 
 
 @attrs.frozen(kw_only=True)
 class AuthSettings:
-    """Who may call. A later version: for now every caller is the local one, and Clonk binds the loopback only.
+    """Who may call.
 
     Attributes:
-        enabled: Whether callers must prove who they are.
-        api_keys: Keys that are let in.
+        enabled: Whether callers must prove who they are. Without it Clonk listens on the loopback only, and whoever
+            reaches a port there can do everything. stdio needs no proof: its peer started Clonk.
+        api_keys: Keys that are let in, beside those of `clonk keys`.
         jwt: Tokens of an identity provider that are let in.
+        tenant_limits: What all callers of a tenant may do together.
+        rate_limit: Most calls of a key that names no limit of its own; null for none.
+        stranger_limit: Most requests in a span of time of one address without a credential, or with a wrong one; null
+            for no limit.
+        max_failure_delay_s: Refusals of wrong credentials are held back longer and longer, up to this, in seconds.
+        authenticate_within_s: Time that a WebSocket connection has to say who it is, in seconds.
+        key_check_s: How often keys that were changed by another process are looked for, in seconds.
     """
 
-    enabled: bool = False
+    enabled: bool = True
     api_keys: tuple[ApiKeySettings, ...] = attrs.field(default=())
     jwt: JwtSettings | None = None
+    tenant_limits: tuple[TenantLimitSettings, ...] = ()
+    rate_limit: RateLimit | None = None
+    stranger_limit: RateLimit | None = "60/min"
+    max_failure_delay_s: Annotated[float, Ge(0), Le(60)] = 5.0
+    authenticate_within_s: Seconds = 10.0
+    key_check_s: Annotated[float, Gt(0), Le(60)] = 2.0
 
     @api_keys.validator
     def _check_ids(self, _attribute: "attrs.Attribute[Any]", keys: Sequence[ApiKeySettings]) -> None:
@@ -227,23 +316,65 @@ class LoggingSettings:
         level: Least important records that are kept.
         format: `pretty` for people, `json` for programs, one record a line; `auto` is `pretty` on a terminal and `json`
             otherwise.
+        requests: Which calls get a line: `all`, those that `failed`, or `none`. Each has an entry in the audit log
+            besides.
     """
 
     level: Literal["debug", "info", "warning", "error"] = attrs.field(default="info", metadata={"flag": "--log-level"})
     format: Literal["auto", "json", "pretty"] = attrs.field(default="auto", metadata={"flag": "--log-format"})
+    requests: Literal["all", "failed", "none"] = "all"
 
 
 @attrs.frozen(kw_only=True)
 class MetricsSettings:
-    """Prometheus metrics on a port of their own. A later version.
+    """Prometheus metrics on a port of their own.
 
     Attributes:
         enabled: Whether they are served.
+        host: Address that the port binds. Whoever reaches it can read the metrics, which name methods, but no caller,
+            session or text. A request's `Host` must bear this name, one of the loopback's, or one of
+            `server.allowed_hosts`.
         port: Where. 0 takes any free port.
     """
 
     enabled: bool = False
+    host: Text = "127.0.0.1"
     port: Port = 9090
+
+
+@attrs.frozen(kw_only=True)
+class AuditSettings:
+    """Who did what: one row for each call at the door and each tool that Claude used, in `clonk.db`.
+
+    Attributes:
+        enabled: Whether it is written. While it cannot be (the disk is full), calls that only read go on, and others
+            are answered with an error.
+        retention_days: How long rows are kept, in days.
+        max_params_bytes: Most of a call's arguments, and of a tool's input, that is kept of one row; the rest is told
+            by its size and digest.
+    """
+
+    enabled: bool = True
+    retention_days: Annotated[float, Gt(0), Le(36_600)] = 90.0
+    max_params_bytes: Annotated[int, Ge(0), Le(65_536)] = 1024
+
+
+@attrs.frozen(kw_only=True)
+class SecretsSettings:
+    """The key under which `clonk secrets` are kept, encrypted, in `clonk.db`. One of the two, or neither: then a key is
+    made at first use, in `secret.key` in the data directory, readable for its owner alone.
+
+    Attributes:
+        key_file: File with the key: 32 bytes in base64.
+        key_command: Program with its arguments that prints the key, such as that of a key store.
+    """
+
+    key_file: Path | None = None
+    key_command: tuple[Text, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        if self.key_file is not None and self.key_command:
+            raise ValueError("key_file and key_command are both given; the key comes from one place")
 
 
 @attrs.frozen(kw_only=True)
@@ -285,6 +416,8 @@ class Settings:
         workspaces: Folders that sessions work in.
         logging: What is logged, and how.
         metrics: Prometheus metrics.
+        audit: Who did what.
+        secrets: The key under which secrets are kept.
         streams: Runs: what streaming methods answer with.
         plugins: Which plugins are loaded.
     """
@@ -296,5 +429,7 @@ class Settings:
     workspaces: WorkspacesSettings = WorkspacesSettings()
     logging: LoggingSettings = LoggingSettings()
     metrics: MetricsSettings = MetricsSettings()
+    audit: AuditSettings = AuditSettings()
+    secrets: SecretsSettings = SecretsSettings()
     streams: StreamsSettings = StreamsSettings()
     plugins: PluginsSettings = PluginsSettings()

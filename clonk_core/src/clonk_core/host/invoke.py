@@ -1,16 +1,17 @@
 """Calls an activation's function: arguments in, reply or run out."""
 
 import inspect
+import time
 from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
-from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from clonk_core.boundary import plugin_boundary
 from clonk_core.errors import PluginError
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Following
-from clonk_core.messages import Call, Caller, JsonValue, Method, Reply, StopReason
+from clonk_core.messages import Call, Caller, JsonValue, Reply, StopReason
+from clonk_core.methods import Method
 from clonk_core.runs.book import RunBook
 from clonk_core.runs.producer import RunControl
 from clonk_core.wire.converter import Converter
@@ -31,7 +32,15 @@ class Invoker:
         self._current = current
 
     async def invoke(
-        self, method: Method, params: JsonValue, caller: Caller, call_id: str, *, deadline_s: float | None = None
+        self,
+        method: Method,
+        params: JsonValue,
+        caller: Caller,
+        call_id: str,
+        *,
+        target: str | None = None,
+        deadline_s: float | None = None,
+        reaches: Callable[[str], bool] | None = None,
     ) -> Reply | Following:
         """Call `method` for `caller`.
 
@@ -40,16 +49,20 @@ class Invoker:
             params: Arguments as they came.
             caller: Who calls.
             call_id: Names the call in the log.
+            target: What it is about, for runs.
             deadline_s: How long it may take; told to the method, enforced for runs. A plain call's limit is set by
                 whoever calls this.
+            reaches: Tells which targets a caller with narrowed scopes may reach; None for all.
 
         Raises:
             InvalidParams: The arguments do not fit.
         """
         arguments = self._converter.decode_arguments(method, params)
         if method.streaming and not method.hands_on:
-            return await self._start(method, arguments, caller, call_id, deadline_s)
-        call = Call(id=call_id, caller=caller, method=method.name, deadline=_deadline(deadline_s))
+            return await self._start(method, arguments, caller, call_id, target, deadline_s, reaches)
+        call = Call(
+            id=call_id, caller=caller, method=method.name, deadline_at=_deadline_at(deadline_s), reaches=reaches
+        )
         token = self._current.set(call)
         try:
             with plugin_boundary():
@@ -63,7 +76,14 @@ class Invoker:
         return Reply(result=self._converter.encode(value))
 
     async def _start(
-        self, method: Method, arguments: dict[str, Any], caller: Caller, call_id: str, deadline_s: float | None
+        self,
+        method: Method,
+        arguments: dict[str, Any],
+        caller: Caller,
+        call_id: str,
+        target: str | None,
+        deadline_s: float | None,
+        reaches: Callable[[str], bool] | None,
     ) -> Following:
         """Start a run.
 
@@ -76,7 +96,8 @@ class Invoker:
             caller=caller,
             method=method.name,
             run_id=new_id("sub"),
-            deadline=_deadline(deadline_s),
+            deadline_at=_deadline_at(deadline_s),
+            reaches=reaches,
             report=late.report,
             add_stop_handler=late.add_stop_handler,
         )
@@ -93,7 +114,13 @@ class Invoker:
 
             # The run's task inherits the context of this one, and with it the current call.
             run = await self._runs.start(
-                method.name, caller, make_events, durable=method.durable, deadline_s=deadline_s, run_id=call.run_id
+                method.name,
+                caller,
+                make_events,
+                target=target,
+                durable=method.durable,
+                deadline_s=deadline_s,
+                run_id=call.run_id,
             )
         finally:
             self._current.reset(token)
@@ -127,5 +154,6 @@ def _with_call(method: Method, arguments: dict[str, Any], call: Call) -> dict[st
     return {**arguments, method.call_parameter: call} if method.call_parameter else arguments
 
 
-def _deadline(deadline_s: float | None) -> datetime | None:
-    return None if deadline_s is None else datetime.now(UTC) + timedelta(seconds=deadline_s)
+def _deadline_at(deadline_s: float | None) -> float | None:
+    """Return the time of day (POSIX) by which a call is stopped."""
+    return None if deadline_s is None else time.time() + deadline_s

@@ -14,6 +14,7 @@ from clonk_core.host.discovery import Plugin, Plugins, describe
 from clonk_core.host.events import EventBus
 from clonk_core.host.plugin_host import LateDatabase, PluginHost
 from clonk_core.interfaces import Database, Handler, Log
+from clonk_core.metrics import Metrics
 from clonk_core.names import is_database
 from clonk_core.plugin import Activation
 from clonk_core.schema.registry import Registry
@@ -85,7 +86,9 @@ class Loader:
         activations: Those that were brought in, each with its plugin, children behind their parents.
     """
 
-    def __init__(self, plugins: Plugins, registry: Registry, bus: EventBus, log: Log, data_dir: Path) -> None:
+    def __init__(
+        self, plugins: Plugins, registry: Registry, bus: EventBus, log: Log, data_dir: Path, metrics: Metrics
+    ) -> None:
         self.claims = Claims()
         self.activations: list[tuple[Plugin, Activation]] = []
         self._plugins = plugins
@@ -93,6 +96,7 @@ class Loader:
         self._bus = bus
         self._log = log
         self._data_dir = data_dir
+        self._metrics = metrics
 
     async def load(self, plugin: Plugin, host: PluginHost, stack: AsyncExitStack) -> None:
         """Bring one package in; whatever goes wrong is its own and recorded, and the rest works.
@@ -130,7 +134,8 @@ class Loader:
             claimed = self.claims.end()
         for late in claimed:
             path = self._data_dir / f"{late.name}.db"
-            late.bind(await stack.enter_async_context(open_sqlite(path, late.name, migrations=[late.migrations])))
+            database = open_sqlite(path, late.name, migrations=[late.migrations], metrics=self._metrics)
+            late.bind(await stack.enter_async_context(database))
         for activation in offer.activations:
             self._registry.add(activation, package=plugin.status.package)
             added.append(activation)

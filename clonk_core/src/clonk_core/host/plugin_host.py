@@ -1,15 +1,18 @@
 """What one package gets of the host in one realm: its settings, databases, folders, and a way to call the others."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
 
-from clonk_core.errors import CallError, PluginError
-from clonk_core.interfaces import Database, Following, Hub, Log
-from clonk_core.messages import Caller, ErrorObject, JsonValue, Reply
+from clonk_core.errors import CallError, ConfigError, PluginError, StorageError, Unavailable
+from clonk_core.gateway_messages import AuditEntry
+from clonk_core.host.plugin_metrics import PackageMetrics
+from clonk_core.interfaces import Database, Following, Hub, Log, SettingOrigin
+from clonk_core.messages import AuditKind, Caller, ErrorObject, JsonValue, Reply
+from clonk_core.metrics import Metrics
 from clonk_core.wire.error_codes import error_object
 
 
@@ -20,11 +23,16 @@ class RealmView(Protocol):
     data_dir: Path
     workspaces_dir: Path
     workspace_roots: Sequence[Path]
+    metrics: Metrics
 
     @property
     def hub(self) -> Hub: ...
 
     def current_caller(self, plugin: str) -> Caller: ...
+
+    def setting_origin(self, path: str) -> SettingOrigin: ...
+
+    async def secret(self, name: str) -> str | None: ...
 
     def claim_database(self, plugin: str, name: str, migrations: str) -> Database: ...
 
@@ -36,6 +44,8 @@ class RealmView(Protocol):
 
     async def emit(self, event: object) -> None: ...
 
+    async def write_down(self, entry: AuditEntry) -> None: ...
+
 
 class PluginHost:
     """Implements `interfaces.Host` for one package in one realm."""
@@ -45,6 +55,7 @@ class PluginHost:
         self._realm = realm
         self.settings = settings
         self.log = log
+        self.metrics = PackageMetrics(name, realm.metrics)
 
     @property
     def data_dir(self) -> Path:
@@ -71,6 +82,16 @@ class PluginHost:
     @property
     def hub(self) -> Hub:
         return self._realm.hub
+
+    def setting_origin(self, path: str) -> SettingOrigin:
+        return self._realm.setting_origin(f"{self._name}.{path}")
+
+    async def secret(self, name: str) -> str | None:
+        try:
+            return await self._realm.secret(name)
+        except (ConfigError, StorageError) as error:
+            self.log.warning("a stored value cannot be read", name=name, reason=str(error))
+            raise Unavailable(f"the secret {name!r} cannot be read; the server's log says why", name=name) from error
 
     def database(self, name: str, *, migrations: str) -> Database:
         return self._realm.claim_database(self._name, name, migrations)
@@ -103,6 +124,30 @@ class PluginHost:
 
     async def emit(self, event: object) -> None:
         await self._realm.emit(event)
+
+    async def audit(
+        self,
+        action: str,
+        *,
+        kind: AuditKind = "tool",
+        target: str | None = None,
+        outcome: str = "ok",
+        duration_ms: float | None = None,
+        run_id: str | None = None,
+        detail: Mapping[str, JsonValue] | None = None,
+    ) -> None:
+        await self._realm.write_down(
+            AuditEntry(
+                kind=kind,
+                caller=self.caller,
+                action=action,
+                target=target,
+                outcome=outcome,
+                duration_ms=duration_ms,
+                run_id=run_id,
+                detail=detail or {},
+            )
+        )
 
 
 class LateDatabase:

@@ -9,15 +9,19 @@ from typing import Any, Final
 
 import trio
 
+from clonk_core.config.nodes import DEFAULT
 from clonk_core.config.settings import Settings
 from clonk_core.errors import (
     ActivationError,
     CallError,
+    ConfigError,
     DeadlineExceeded,
     Internal,
     InvalidParams,
     PluginError,
 )
+from clonk_core.gateway_messages import AuditEntry
+from clonk_core.host.audit import NoAudit, OpenAudit, own_entry
 from clonk_core.host.discovery import Plugin, Plugins
 from clonk_core.host.events import EventBus
 from clonk_core.host.invoke import Invoker
@@ -27,8 +31,10 @@ from clonk_core.host.plugin_host import PluginHost
 from clonk_core.host.services import supervise
 from clonk_core.host.view import RealmHub
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Database, Following, Hub
-from clonk_core.messages import Call, Caller, ErrorObject, JsonValue, Method, Reply
+from clonk_core.interfaces import AuditReader, AuditWriter, CoreDatabase, Database, Following, SettingOrigin
+from clonk_core.messages import Call, Caller, ErrorObject, JsonValue, Reply
+from clonk_core.methods import Method, reach_of
+from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.observe.logs import Logs
 from clonk_core.plugin import Activation
 from clonk_core.runs.book import open_runs
@@ -36,6 +42,8 @@ from clonk_core.runs.limits import RunLimits
 from clonk_core.schema.registry import Registry
 from clonk_core.storage.core_tables import CORE_DATABASE, open_core_database
 from clonk_core.storage.data_dir import make_folder
+from clonk_core.storage.secret_key import KeySource
+from clonk_core.storage.secrets import SecretStore
 from clonk_core.wire.converter import Converter
 from clonk_core.wire.error_codes import error_object
 
@@ -51,15 +59,20 @@ class Realm:
         tenant: str,
         settings: Settings,
         sections: Mapping[str, Any],
+        origins: Mapping[str, SettingOrigin],
+        secret_keys: KeySource,
         plugins: Plugins,
         logs: Logs,
         data_dir: Path,
         roots: Sequence[Path],
         started_at: datetime,
+        metrics: Metrics,
+        open_audit: OpenAudit | None = None,
     ) -> None:
         self.tenant = tenant
         self.settings = settings
         self.data_dir = data_dir
+        self.metrics = metrics
         self.workspaces_dir = data_dir / "workspaces"
         self.workspace_roots: Sequence[Path] = tuple(
             dict.fromkeys(path.resolve() for path in (self.workspaces_dir, *roots))
@@ -70,11 +83,16 @@ class Realm:
         self.log = logs.get("realm")
         self.bus = EventBus(self.converter, logs.get("events"))
         self.current: ContextVar[Call | None] = ContextVar("current_call", default=None)
-        self.hub: Hub = RealmHub(self, started_at=started_at)
+        self.hub = RealmHub(self, started_at=started_at)
+        self.audit: AuditWriter = NoAudit()
+        self.audit_reader: AuditReader | None = None
+        self._open_audit = open_audit
         self.invoker: Invoker
         self._sections = sections
+        self._origins = origins
+        self._secret_keys = secret_keys
         self._logs = logs
-        self._loader = Loader(plugins, self.registry, self.bus, self.log, data_dir)
+        self._loader = Loader(plugins, self.registry, self.bus, self.log, data_dir, metrics)
 
     @property
     def databases(self) -> Mapping[str, Database]:
@@ -89,6 +107,14 @@ class Realm:
         if call is not None:
             return call.caller
         return Caller(id=f"service:{plugin}", kind="service", tenant=self.tenant, scopes=frozenset({"*"}))
+
+    def setting_origin(self, path: str) -> SettingOrigin:
+        """Tell where a setting came from, by its whole path."""
+        return self._origins.get(path, DEFAULT)
+
+    async def secret(self, name: str) -> str | None:
+        """Return one of the tenant's secrets, None when there is none of that name."""
+        return await self._secrets.get(self.tenant, name)
 
     def claim_database(self, plugin: str, name: str, migrations: str) -> Database:
         """Note that a package wants a database; it is opened before the first call."""
@@ -123,6 +149,10 @@ class Realm:
         """Tell an event to its handlers."""
         await self.bus.emit(event)
 
+    async def write_down(self, entry: AuditEntry) -> None:
+        """Write what an activation has done into the audit log."""
+        await self.audit.write(own_entry(entry, self.current.get(), self.settings.audit.max_params_bytes))
+
     # What the gateway sees of it.
 
     def method(self, name: str) -> Method:
@@ -133,12 +163,38 @@ class Realm:
         """
         return self.registry.get(name)
 
+    def count_runs(self, caller_id: str | None) -> int:
+        """Return how many runs of a caller are going on, of all callers with None."""
+        return sum(1 for run in self.runs.running if caller_id is None or run.caller.id == caller_id)
+
+    async def stop_runs_of(self, caller_id: str) -> None:
+        """Stop the runs of a caller that may do nothing any more."""
+        async with trio.open_nursery() as nursery:
+            for run in self.runs.running:
+                if run.caller.id == caller_id:
+                    nursery.start_soon(run.stop, "cancelled")
+
     async def invoke(
-        self, method: Method, params: JsonValue, caller: Caller, call_id: str, *, deadline_s: float | None = None
+        self,
+        method: Method,
+        params: JsonValue,
+        caller: Caller,
+        call_id: str,
+        *,
+        target: str | None = None,
+        deadline_s: float | None = None,
     ) -> Reply | Following:
         """Decode the arguments, call the method and encode its answer."""
         try:
-            return await self.invoker.invoke(method, params, caller, call_id, deadline_s=deadline_s)
+            return await self.invoker.invoke(
+                method,
+                params,
+                caller,
+                call_id,
+                target=target,
+                deadline_s=deadline_s,
+                reaches=reach_of(caller, method) if method.narrows else None,
+            )
         except InvalidParams as error:
             named = _named(error, method.name)
             if named is error:
@@ -155,7 +211,13 @@ class Realm:
     async def open(self, stack: AsyncExitStack) -> None:
         """Build the activations, open the databases and get everything ready for the first call."""
         make_folder(self.workspaces_dir, mode=0o777)
-        self.core_database: Database = await stack.enter_async_context(open_core_database(self.data_dir))
+        self.core_database: CoreDatabase = await stack.enter_async_context(
+            open_core_database(self.data_dir, metrics=self.metrics)
+        )
+        await self._open_secrets()
+        if self._open_audit is not None:
+            # Before everything that may write into it, and so closed after it.
+            self.audit = self.audit_reader = await stack.enter_async_context(self._open_audit(self.core_database))
         streams = self.settings.streams
         limits = RunLimits(retention_s=streams.retention_s, stop_grace_s=streams.stop_grace_s)
         self.runs = await stack.enter_async_context(
@@ -166,12 +228,22 @@ class Realm:
                 incident=self.incident,
                 limits=limits,
                 clock=lambda: datetime.now(UTC),
+                metrics=self.metrics,
             )
         )
         self.invoker = Invoker(self.converter, self.runs, self.current)
         for plugin in self.plugins.loaded:
             section, log = self._sections.get(plugin.name), self._logs.get(plugin.name)
             await self._loader.load(plugin, PluginHost(plugin.name, realm=self, settings=section, log=log), stack)
+        self.metrics.know_methods(method.name for method in self.registry)
+
+    async def _open_secrets(self) -> None:
+        """Read their key now, so that secrets are found while it is exchanged; without it everything else works."""
+        self._secrets = SecretStore(self.core_database, self._secret_keys)
+        try:
+            await self._secrets.learn_keys()
+        except ConfigError as error:
+            self.log.warning("stored secrets cannot be read", reason=str(error))
 
     # Services.
 
@@ -219,22 +291,33 @@ async def open_realm(
     tenant: str,
     settings: Settings,
     sections: Mapping[str, Any],
+    origins: Mapping[str, SettingOrigin],
+    secret_keys: KeySource,
     plugins: Plugins,
     logs: Logs,
     data_dir: Path,
     roots: Iterable[Path],
     started_at: datetime,
+    metrics: Metrics = NO_METRICS,
+    open_audit: OpenAudit | None = None,
 ) -> AsyncIterator[Realm]:
-    """Open one tenant's world and close it in order: runs, services, activations, databases."""
+    """Open one tenant's world and close it in order: runs, services, activations, databases.
+
+    Nothing is written down without `open_audit`.
+    """
     realm = Realm(
         tenant=tenant,
         settings=settings,
         sections=sections,
+        origins=origins,
+        secret_keys=secret_keys,
         plugins=plugins,
         logs=logs,
         data_dir=data_dir,
         roots=tuple(roots),
         started_at=started_at,
+        metrics=metrics,
+        open_audit=open_audit,
     )
     async with AsyncExitStack() as stack:
         await realm.open(stack)

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from importlib import metadata
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from clonk_core.interfaces import Database, PluginStatus, Run, RunSummary, Transaction
-from clonk_core.messages import Caller, JsonValue, Method
+from clonk_core.errors import Unavailable
+from clonk_core.interfaces import AuditReader, Database, KeyKeeper, PluginStatus, Run, RunSummary, Transaction
+from clonk_core.messages import Caller, JsonValue, Quota
+from clonk_core.methods import Method
 from clonk_core.schema.openrpc import document
 from clonk_core.wire.error_codes import code_and_status
 
@@ -18,9 +21,20 @@ if TYPE_CHECKING:
 CHECK_WITHIN_S: Final = 5.0
 
 
-def may_call(caller: Caller, method: Method) -> bool:
-    """Tell whether the caller's scopes allow the method."""
-    return method.public or caller.may(method.scope)
+def _may_read_run(caller: Caller, method: Method, target: str | None) -> bool:
+    """Tell whether a caller's scopes allow the method whose run it is, for what the run is about."""
+    return any(caller.may(scope, target) for scope in method.scopes)
+
+
+class GatewayDoor(Protocol):
+    """What the host tells of the gateway."""
+
+    @property
+    def keys(self) -> KeyKeeper: ...
+
+    async def present(self, credential: str) -> Caller: ...
+
+    def quota(self, caller: Caller) -> Quota | None: ...
 
 
 class RealmHub:
@@ -31,12 +45,40 @@ class RealmHub:
         self.version = metadata.version("clonk-core")
         self.started_at = started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
+        self._door: GatewayDoor | None = None
+
+    def bind(self, door: "GatewayDoor") -> None:
+        """Give it the gateway, which is opened after the realm."""
+        self._door = door
+
+    @property
+    def keys(self) -> KeyKeeper:
+        return self._gateway.keys
+
+    async def authenticate(self, credential: str) -> Caller:
+        return await self._gateway.present(credential)
+
+    def quota(self, caller: Caller) -> Quota | None:
+        return self._gateway.quota(caller)
+
+    @property
+    def _gateway(self) -> "GatewayDoor":
+        if self._door is None:
+            raise Unavailable("the gateway is not open yet")
+        return self._door
+
     @property
     def plugins(self) -> Sequence[PluginStatus]:
         return self._realm.plugins.statuses
 
+    @property
+    def audit(self) -> AuditReader:
+        if self._realm.audit_reader is None:
+            raise Unavailable("the audit log is off; `audit.enabled` in the configuration turns it on")
+        return self._realm.audit_reader
+
     def methods(self, caller: Caller) -> Sequence[Method]:
-        return [method for method in self._realm.registry.methods if may_call(caller, method)]
+        return [method for method in self._realm.registry.methods if method.may_be_called_by(caller)]
 
     def hashes(self) -> Mapping[str, str]:
         return self._realm.registry.hashes()
@@ -45,7 +87,7 @@ class RealmHub:
         return document(self.methods(caller), version=self.version, error_code=code_and_status)
 
     async def find_run(self, caller: Caller, subscription: str) -> Run:
-        return await self._realm.runs.find(caller, subscription, allows=lambda method: self._allows(caller, method))
+        return await self._realm.runs.find(caller, subscription, allows=partial(self._allows, caller))
 
     async def list_runs(self, caller: Caller, *, limit: int, before: str | None) -> Sequence[RunSummary]:
         return await self._realm.runs.list(caller, limit=limit, before=before)
@@ -58,9 +100,9 @@ class RealmHub:
             parts |= _plugin_parts(plugin)
         return parts
 
-    def _allows(self, caller: Caller, method: str) -> bool:
+    def _allows(self, caller: Caller, method: str, target: str | None) -> bool:
         """Whether the caller's scopes allow the method whose run it is."""
-        return method in self._realm.registry and may_call(caller, self._realm.registry.get(method))
+        return method in self._realm.registry and _may_read_run(caller, self._realm.registry.get(method), target)
 
 
 def _plugin_parts(plugin: PluginStatus) -> dict[str, str]:

@@ -11,6 +11,7 @@ from clonk_core.errors import CallError, ClonkError, Internal, NotFound, Storage
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Database, Run, RunSummary
 from clonk_core.messages import Caller, ErrorObject, StopReason
+from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.runs.endings import Encode, Endings
 from clonk_core.runs.journal import Journal, RunRecord
 from clonk_core.runs.limits import RunLimits
@@ -23,12 +24,16 @@ _LAST_WORDS_S: Final = 2.0
 """Time for the last events to be stored after everything was cancelled, in seconds."""
 
 
+MaySee = Callable[[str, str | None], bool]
+"""Tells whether the runs of a method, about a target, may be seen."""
+
+
 def utc_now() -> datetime:
     """Return the clock time, in UTC."""
     return datetime.now(UTC)
 
 
-def _nobody_else(_method: str) -> bool:
+def _nobody_else(_method: str, _target: str | None) -> bool:
     """Let nobody but its caller see a run."""
     return False
 
@@ -49,8 +54,10 @@ class RunBook:
         endings: Endings,
         limits: RunLimits,
         clock: Callable[[], datetime],
+        metrics: Metrics = NO_METRICS,
     ) -> None:
         self._journal = journal
+        self._metrics = metrics
         self._nursery = nursery
         self._encode = encode
         self._endings = endings
@@ -73,6 +80,7 @@ class RunBook:
         make_events: MakeEvents,
         *,
         durable: bool,
+        target: str | None = None,
         deadline_s: float | None = None,
         encode: Encode | None = None,
         run_id: str | None = None,
@@ -84,6 +92,7 @@ class RunBook:
             caller: Who calls.
             make_events: Given the control of the run, returns the activation's async generator.
             durable: Whether it goes on without a reader and is kept.
+            target: What it is about, for callers whose scopes are narrowed.
             deadline_s: Longest time it may take, in seconds; None for no limit.
             encode: Gives the JSON text of this run's events, the book's own when None.
             run_id: A new identifier, made by who calls because the call's own message already bears it.
@@ -100,6 +109,7 @@ class RunBook:
             id=run_id or new_id("sub"),
             method=method,
             caller=caller,
+            target=target,
             started_at=rfc3339(now),
             deadline_s=deadline_s,
             encode=encode or self._encode,
@@ -110,12 +120,13 @@ class RunBook:
         if durable:
             # Shielded, since a run that is stored has to be lived. As long as one commit.
             with trio.CancelScope(shield=True):
-                await self._journal.begin(start.id, method, caller, start.started_at)
+                await self._journal.begin(start.id, method, caller, start.started_at, target)
             log = StoredLog(start.id, self._journal, self._limits, self._clock_time)
             run = DurableRun(start, log, self._pins)
         else:
             run = ReaderBoundRun(start)
         self._running[run.id] = run
+        self._metrics.run_started()
         deadline = None if deadline_s is None else now + timedelta(seconds=deadline_s)
         self._nursery.start_soon(self._live, run, make_events, deadline, name=f"run {run.id} {method}")
         return run
@@ -129,14 +140,16 @@ class RunBook:
         finally:
             run.give_up()
             del self._running[run.id]
+            self._metrics.run_ended(run.outcome)
 
-    async def find(self, caller: Caller, subscription: str, *, allows: Callable[[str], bool] = _nobody_else) -> Run:
+    async def find(self, caller: Caller, subscription: str, *, allows: MaySee = _nobody_else) -> Run:
         """Return a run, running or kept, that this caller started or may see.
 
         Args:
             caller: Who asks.
             subscription: The run.
-            allows: Tells whether the caller's scopes allow a method; then runs of others in its tenant are shown too.
+            allows: Tells whether the caller's scopes allow a method for a target; then runs of others in its tenant are
+                shown too.
 
         Raises:
             NotFound: There is none, or it is not for this caller.
@@ -263,6 +276,7 @@ async def open_runs(
     incident: Callable[[Exception], Internal],
     limits: RunLimits | None = None,
     clock: Callable[[], datetime] = utc_now,
+    metrics: Metrics = NO_METRICS,
 ) -> AsyncIterator[RunBook]:
     """Open the book of runs of one host, end what a crash has cut off, and end all runs in order when it is left.
 
@@ -273,6 +287,7 @@ async def open_runs(
         incident: Logs an unexpected exception and returns what the caller may know of it.
         limits: The bounds.
         clock: Gives the time of day, with its zone.
+        metrics: Count runs and their events.
 
     Raises:
         StorageError: The database does not do what it must.
@@ -280,12 +295,13 @@ async def open_runs(
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         book = RunBook(
-            Journal(database),
+            Journal(database, metrics),
             nursery,
             encode=encode,
             endings=Endings(error_object=error_object, incident=incident),
             limits=limits or RunLimits(),
             clock=clock,
+            metrics=metrics,
         )
         try:
             await book.find_cut_off()
@@ -307,10 +323,10 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _may_see(caller: Caller, run: Run, allows: Callable[[str], bool]) -> bool:
+def _may_see(caller: Caller, run: Run, allows: MaySee) -> bool:
     if run.caller.tenant != caller.tenant:
         return False
-    return run.caller.id == caller.id or allows(run.method)
+    return run.caller.id == caller.id or allows(run.method, run.target)
 
 
 def _summary(record: RunRecord) -> RunSummary:

@@ -10,13 +10,14 @@ import attrs
 
 from clonk_core.interfaces import Database, Transaction
 from clonk_core.messages import Caller, Event
+from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.runs.chunks import Chunk, unpack
 from clonk_core.runs.endings import Ending
 from clonk_core.runs.limits import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
 
 _INSERT_RUN: Final = """
-insert into runs (id, tenant, caller, caller_kind, method, state, last_seq, stored_bytes, started_at)
-values (:id, :tenant, :caller, :caller_kind, :method, 'running', 0, 0, :started_at)
+insert into runs (id, tenant, caller, caller_kind, method, target, state, last_seq, stored_bytes, started_at)
+values (:id, :tenant, :caller, :caller_kind, :method, :target, 'running', 0, 0, :started_at)
 """
 _INSERT_CHUNK: Final = """
 insert into run_events (run_id, first_seq, last_seq, payload_bytes, payloads)
@@ -38,10 +39,11 @@ select last_seq, payload_bytes from run_events where run_id = :run_id order by f
 """
 _DROP_CHUNKS: Final = "delete from run_events where run_id = :run_id and last_seq <= :last_seq"
 _FIND_RUN: Final = """
-select id, tenant, caller, caller_kind, method, state, outcome, last_seq, started_at, ended_at from runs where id = :id
+select id, tenant, caller, caller_kind, method, target, state, outcome, last_seq, started_at, ended_at from runs
+where id = :id
 """
 _LIST_RUNS: Final = """
-select id, tenant, caller, caller_kind, method, state, outcome, last_seq, started_at, ended_at from runs
+select id, tenant, caller, caller_kind, method, target, state, outcome, last_seq, started_at, ended_at from runs
 where tenant = :tenant and caller = :caller and id < :before order by id desc limit :limit
 """
 _RUNNING: Final = "select id from runs where state = 'running' order by id"
@@ -67,6 +69,7 @@ class RunRecord:
     id: str
     caller: Caller
     method: str
+    target: str | None
     state: Literal["running", "done"]
     outcome: str | None
     last_seq: int
@@ -75,11 +78,12 @@ class RunRecord:
 
 
 def _record(row: tuple[Any, ...]) -> RunRecord:
-    run_id, tenant, caller, caller_kind, method, state, outcome, last_seq, started_at, ended_at = row
+    run_id, tenant, caller, caller_kind, method, target, state, outcome, last_seq, started_at, ended_at = row
     return RunRecord(
         id=run_id,
         caller=Caller(id=caller, kind=caller_kind, tenant=tenant),
         method=method,
+        target=target,
         state=state,
         outcome=outcome,
         last_seq=last_seq,
@@ -94,10 +98,11 @@ class Journal:
     Every method raises `StorageFull` and `StorageError` as the database does.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, metrics: Metrics = NO_METRICS) -> None:
         self._database = database
+        self._metrics = metrics
 
-    async def begin(self, run_id: str, method: str, caller: Caller, started_at: str) -> None:
+    async def begin(self, run_id: str, method: str, caller: Caller, started_at: str, target: str | None = None) -> None:
         """Store a run that begins."""
         bindings = {
             "id": run_id,
@@ -105,6 +110,7 @@ class Journal:
             "caller": caller.id,
             "caller_kind": caller.kind,
             "method": method,
+            "target": target,
             "started_at": started_at,
         }
         await self._database.write_grouped(_execute, _INSERT_RUN, bindings)
@@ -124,7 +130,9 @@ class Journal:
         Returns:
             The payload bytes left, None when nothing was to be dropped.
         """
-        return await self._database.write_grouped(_append, run_id, chunks, ending, ended_at, keep_bytes)
+        left = await self._database.write_grouped(_append, run_id, chunks, ending, ended_at, keep_bytes)
+        self._metrics.events_written(sum(len(chunk.events) for chunk in chunks))
+        return left
 
     async def page(self, run_id: str, after: int) -> list[Event]:
         """Return one batch of the events after number `after`; the first comes later when events were dropped."""

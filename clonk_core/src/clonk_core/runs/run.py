@@ -28,6 +28,7 @@ class RunStart:
         id: The subscription.
         method: Name of the method.
         caller: Who started it.
+        target: What it is about, None for nothing.
         started_at: Clock time of the start (RFC 3339, UTC).
         deadline_s: Longest time it may take, in seconds; None for no limit.
         encode: Gives the JSON text of an event.
@@ -38,6 +39,7 @@ class RunStart:
     id: str
     method: str
     caller: Caller
+    target: str | None
     started_at: str
     deadline_s: float | None
     encode: Encode
@@ -75,6 +77,11 @@ class RunningRun:
     def caller(self) -> Caller:
         """Who started it."""
         return self._start.caller
+
+    @property
+    def target(self) -> str | None:
+        """What it is about."""
+        return self._start.target
 
     @property
     def state(self) -> Literal["running", "done"]:
@@ -271,6 +278,11 @@ class KeptRun:
     def method(self) -> str:
         """Name of the method whose run it is."""
         return self._record.method
+
+    @property
+    def target(self) -> str | None:
+        """What it was about."""
+        return self._record.target
 
     @property
     def caller(self) -> Caller:

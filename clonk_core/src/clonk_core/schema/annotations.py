@@ -16,7 +16,7 @@ import attrs
 
 from clonk_core.errors import SchemaError
 from clonk_core.messages import AnyJson
-from clonk_core.plugin import Pattern
+from clonk_core.plugin import Pattern, Secret
 from clonk_core.schema.defaults import default_as_json
 from clonk_core.schema.docstrings import read_docstring
 from clonk_core.schema.tree import (
@@ -292,7 +292,9 @@ def _bounds(metadata: Sequence[Any], place: str) -> list[Any]:
     for item in metadata:
         if isinstance(item, annotated_types.GroupedMetadata):
             found.extend(_bounds(list(item), place))
-        elif isinstance(item, Pattern | annotated_types.BaseMetadata):
+        elif item is Secret:
+            raise SchemaError(place, "write Secret(), not Secret")
+        elif isinstance(item, Pattern | Secret | annotated_types.BaseMetadata):
             found.append(item)
     return found
 
@@ -314,6 +316,8 @@ def _bounded(found: Type, bound: Any, place: str) -> Type:
             return _length_bound(found, name, length, place)
         case annotated_types.MaxLen(length), (Text(format="plain") | Array() | Table()):
             return _length_bound(found, name, length, place)
+        case Secret(), Text(format="plain"):
+            return attrs.evolve(found, secret=True)
         case Pattern(regex=regex), Text(format="plain"):
             try:
                 re.compile(regex)

@@ -7,7 +7,7 @@ of an object's members, the order of choices, the names of Python classes.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clonk_core.errors import CallError
@@ -22,7 +22,7 @@ def digest(contract: JsonValue) -> str:
     return hashlib.sha256(_canonical_json(contract).encode()).hexdigest()[:16]
 
 
-def method_contract(name: str, scope: str, signature: Signature, options: MethodOptions) -> JsonValue:
+def method_contract(name: str, scopes: Sequence[str], signature: Signature, options: MethodOptions) -> JsonValue:
     """Return what a method's hash is taken over."""
     renderer = Renderer(prose=False)
     canonical = _Canonical({key: renderer.object(item) for key, item in signature.definitions.items()})
@@ -34,12 +34,25 @@ def method_contract(name: str, scope: str, signature: Signature, options: Method
             for member in signature.members
         ],
         "result": canonical.schema(renderer.type(signature.result), ()),
-        "scope": None if options.public else scope,
+        "scope": _scope(scopes, options),
         "streaming": signature.streaming,
         "durable": options.durable,
         "hints": [options.read_only, options.destructive, options.idempotent],
+        **_narrowing(options),
         "errors": sorted([error.kind, _leaf(error).kind] for error in set(options.errors)),
     }
+
+
+def _scope(scopes: Sequence[str], options: MethodOptions) -> JsonValue:
+    if options.public:
+        return "" if options.anonymous else None
+    return scopes[0] if len(scopes) == 1 else sorted(scopes)
+
+
+def _narrowing(options: MethodOptions) -> dict[str, JsonValue]:
+    """Return what decides whether a key that is narrowed may call, where that is something."""
+    found = {"target": options.target, "narrows": options.narrows}
+    return {name: value for name, value in found.items() if value}
 
 
 def namespace_hash(namespace: str, version: str, method_hashes: Mapping[str, str]) -> str:

@@ -202,6 +202,8 @@ def _numeric(found: Numeric) -> Schema:
 def _text(found: Text) -> Schema:
     schema: Schema = {"type": "string", **_TEXT_FORMATS[found.format]}
     schema |= _present(minLength=found.min_length, maxLength=found.max_length)
+    if found.secret:
+        schema |= {"format": "password", "writeOnly": True}
     # Schemas search, signatures match the whole.
     patterns = [f"^(?:{pattern})$" for pattern in found.patterns]
     if len(patterns) == 1:

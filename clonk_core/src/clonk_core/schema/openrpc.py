@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from clonk_core.errors import CallError
-from clonk_core.messages import JsonValue, Method
+from clonk_core.messages import JsonValue
+from clonk_core.methods import Method
 from clonk_core.schema.json_schema import Schema, map_references
 
 OPENRPC_VERSION: Final = "1.3.2"
@@ -62,6 +63,9 @@ def _method(
         "params": [_descriptor(name, schema, params) for name, schema in params["properties"].items()],
         "result": dict(_SUBSCRIPTION) if method.streaming else {"name": "result", "required": True, "schema": result},
         "x-clonk-scope": None if method.public else method.scope,
+        "x-clonk-also-scopes": [] if method.public else list(method.also_scopes),
+        "x-clonk-target": method.target,
+        "x-clonk-anonymous": method.anonymous,
         "x-clonk-streaming": method.streaming,
         "x-clonk-durable": method.durable,
         "x-clonk-hash": method.hash,

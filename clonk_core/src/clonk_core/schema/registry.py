@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from clonk_core.errors import MethodNotFound, PluginError
-from clonk_core.messages import Method
+from clonk_core.methods import Method
 from clonk_core.names import is_method, is_namespace, scope_for
 from clonk_core.plugin import Activation, MethodOptions
 from clonk_core.schema.contract import digest, method_contract, namespace_hash, registry_hash
@@ -203,7 +203,8 @@ def _method(activation: Activation, attribute: str, function: Any, options: Meth
         raise PluginError(f"{namespace}.{attribute}: a method's name has lower-case letters, digits and `_`")
     name = f"{namespace}.{attribute}"
     signature = inspect_method(activation, attribute, function, options)
-    scope = scope_for(namespace, options.scope or attribute)
+    verbs = (options.scope,) if isinstance(options.scope, str) else (options.scope or (attribute,))
+    scope, *also_scopes = (scope_for(namespace, verb) for verb in verbs)
     return Method(
         name=name,
         namespace=namespace,
@@ -213,10 +214,14 @@ def _method(activation: Activation, attribute: str, function: Any, options: Meth
         call_parameter=signature.call_parameter,
         result=signature.annotation,
         scope=scope,
+        also_scopes=tuple(also_scopes),
+        target=options.target,
+        narrows=options.narrows,
         streaming=signature.streaming,
         durable=options.durable,
         hands_on=signature.hands_on,
         public=options.public,
+        anonymous=options.anonymous,
         read_only=options.read_only,
         destructive=options.destructive,
         idempotent=options.idempotent,
@@ -224,6 +229,6 @@ def _method(activation: Activation, attribute: str, function: Any, options: Meth
         errors=options.errors,
         params_schema=params_schema(signature),
         result_schema=result_schema(signature),
-        hash=digest(method_contract(name, scope, signature, options)),
+        hash=digest(method_contract(name, (scope, *also_scopes), signature, options)),
         function=getattr(activation, attribute),
     )

@@ -9,7 +9,8 @@ import attrs
 
 from clonk_core.errors import CallError, SchemaError
 from clonk_core.interfaces import Following
-from clonk_core.messages import Call, Done, JsonValue, Parameter
+from clonk_core.messages import Call, Done, JsonValue
+from clonk_core.methods import Parameter
 from clonk_core.names import SCOPE_VERB
 from clonk_core.plugin import Activation, MethodOptions
 from clonk_core.schema.annotations import TypeInspector, resolved_hints
@@ -89,6 +90,7 @@ def inspect_method(
     # A coroutine that returns the iterator may refuse before the run begins; one that yields is the run from the start.
     streaming = generates or hands_on or _iterates(hints["return"])
     _check_options(options, place, streaming=streaming)
+    _check_target(options, parameters, place)
     return Signature(
         summary=prose.summary,
         description=prose.prose,
@@ -258,11 +260,24 @@ MAX_DEADLINE_S: Final = 366 * 86_400
 def _check_options(options: MethodOptions, place: str, *, streaming: bool) -> None:
     if options.durable and not streaming:
         raise SchemaError(place, "only a streaming method (`AsyncIterator[T]`) can be durable")
-    if options.scope is not None and not SCOPE_VERB.fullmatch(options.scope):
-        raise SchemaError(place, f"the scope {options.scope!r} is no verb: lower-case letters, digits and `_`")
+    _check_scope(options.scope, place)
     if options.deadline_s is not None and not 0 < options.deadline_s <= MAX_DEADLINE_S:
         raise SchemaError(place, f"deadline_s={options.deadline_s!r} must be more than 0 and at most {MAX_DEADLINE_S}")
     _check_errors(options.errors, place)
+
+
+def _check_scope(scope: str | Sequence[str] | None, place: str) -> None:
+    verbs = [] if scope is None else [scope] if isinstance(scope, str) else list(scope)
+    if scope is not None and not verbs:
+        raise SchemaError(place, "scope=() names no verb; leave it out for the method's own name")
+    for verb in verbs:
+        if not SCOPE_VERB.fullmatch(verb):
+            raise SchemaError(place, f"the scope {verb!r} is no verb: lower-case letters, digits and `_`")
+
+
+def _check_target(options: MethodOptions, parameters: Sequence[Parameter], place: str) -> None:
+    if options.target is not None and options.target not in {parameter.name for parameter in parameters}:
+        raise SchemaError(place, f"target={options.target!r} is none of the parameters")
 
 
 def _check_errors(errors: Sequence[Any], place: str) -> None:

@@ -61,12 +61,14 @@ class Text:
         format: What it means, `plain` for nothing.
         min_length, max_length: In characters (code points).
         patterns: Each must match the whole string; in the dialect that Python's `re` and ECMA 262 share.
+        secret: Whether it is masked wherever it is written down.
     """
 
     format: Literal["plain", "date-time", "date", "uuid", "path"] = "plain"
     min_length: int | None = None
     max_length: int | None = None
     patterns: tuple[str, ...] = ()
+    secret: bool = False
 
 
 @attrs.frozen

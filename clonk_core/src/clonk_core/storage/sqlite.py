@@ -24,6 +24,8 @@ import trio
 
 from clonk_core.errors import StorageError
 from clonk_core.interfaces import Transaction
+from clonk_core.metrics import NO_METRICS, Metrics
+from clonk_core.storage.direct import DirectWriter, NotNow
 from clonk_core.storage.errors_of_sqlite import translate, translate_os
 from clonk_core.storage.group_commit import GroupCommit, Job, run_group
 from clonk_core.storage.migrate import MigrationPlan, migrate, read_migrations
@@ -41,14 +43,25 @@ _JOURNAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
 class SqliteDatabase:
     """One package's database; implements `interfaces.Database`. Made by `open_sqlite`."""
 
-    def __init__(self, name: str, path: Path, writer: "apsw.AsyncConnection", reader: "apsw.AsyncConnection") -> None:
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        writer: "apsw.AsyncConnection",
+        reader: "apsw.AsyncConnection",
+        metrics: Metrics = NO_METRICS,
+        *,
+        synchronous: Synchronous = "normal",
+    ) -> None:
         self._name = name
         self._path = path
         self._writer = writer
         self._reader = reader
         self._writing = trio.Lock()
         self._grouped = GroupCommit(self._commit_group)
+        self._direct = DirectWriter(path, synchronous)
         self._closed = False
+        self._metrics = metrics
 
     @property
     def name(self) -> str:
@@ -70,13 +83,21 @@ class SqliteDatabase:
             StorageError: The database is broken or closed.
         """
         bound = partial(_call, function, args, kwargs)
-        async with self._writing:
-            return await self._on_thread(self._writer, run_transaction, self._path, "begin immediate", bound)
+        began = time.perf_counter()
+        try:
+            async with self._writing:
+                return await self._on_thread(self._writer, run_transaction, self._path, "begin immediate", bound)
+        finally:
+            self._metrics.database_used(self._name, "run", time.perf_counter() - began)
 
     async def read(self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function(transaction, *args)` on a read-only connection, beside writers, with one consistent view."""
         bound = partial(_call, function, args, kwargs)
-        return await self._on_thread(self._reader, run_transaction, self._path, "begin", bound)
+        began = time.perf_counter()
+        try:
+            return await self._on_thread(self._reader, run_transaction, self._path, "begin", bound)
+        finally:
+            self._metrics.database_used(self._name, "read", time.perf_counter() - began)
 
     async def write_grouped(
         self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
@@ -86,8 +107,29 @@ class SqliteDatabase:
         Each function is isolated by a savepoint: one that raises is undone alone. It may run twice, the first time
         undone, so it must do nothing but work in the database.
         """
-        result: T = await self._grouped.write(partial(_call, function, args, kwargs))
-        return result
+        began = time.perf_counter()
+        try:
+            result: T = await self._grouped.write(partial(_call, function, args, kwargs))
+            return result
+        finally:
+            self._metrics.database_used(self._name, "grouped", time.perf_counter() - began)
+
+    async def write_small(
+        self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Like `write_grouped`, for a row that somebody waits for and that is small: it must take some 10 us.
+
+        When nobody else is writing it is done here and now, without a checkpoint; else with the others.
+        """
+        if not self._writing.locked() and not self._closed:
+            began = time.perf_counter()
+            try:
+                return self._direct.write(partial(_call, function, args, kwargs))
+            except NotNow:
+                pass
+            finally:
+                self._metrics.database_used(self._name, "direct", time.perf_counter() - began)
+        return await self.write_grouped(function, *args, **kwargs)
 
     async def _commit_group(self, jobs: Sequence[Job]) -> None:
         try:
@@ -114,13 +156,19 @@ class SqliteDatabase:
         with trio.CancelScope(shield=True):
             async with self._writing:
                 self._closed = True
+                self._direct.close()
                 await self._reader.aclose()
                 await self._writer.aclose()
 
 
 @asynccontextmanager
 async def open_sqlite(
-    path: Path, name: str | None = None, *, migrations: Sequence[str] = (), synchronous: Synchronous = "normal"
+    path: Path,
+    name: str | None = None,
+    *,
+    migrations: Sequence[str] = (),
+    synchronous: Synchronous = "normal",
+    metrics: Metrics = NO_METRICS,
 ) -> AsyncIterator[SqliteDatabase]:
     """Open a database, made and migrated when there is need, and close it at the end.
 
@@ -129,6 +177,7 @@ async def open_sqlite(
         name: Name without ending; the file's when None.
         migrations: Dotted names of packages with numbered SQL files.
         synchronous: `normal` survives a crash of the process, `full` also one of the machine; see the top of this file.
+        metrics: Measure how long it takes.
 
     Raises:
         StorageFull: The disk is full.
@@ -143,7 +192,30 @@ async def open_sqlite(
         except BaseException:
             await writer.aclose()
             raise
-    database = SqliteDatabase(name or path.stem, path, writer, reader)
+    database = SqliteDatabase(name or path.stem, path, writer, reader, metrics, synchronous=synchronous)
+    try:
+        yield database
+    finally:
+        await database.aclose()
+
+
+@asynccontextmanager
+async def open_sqlite_read_only(path: Path, name: str | None = None) -> AsyncIterator[SqliteDatabase]:
+    """Open a database that is there for reading, beside whoever writes it. It is neither made nor migrated.
+
+    Beside a database that nobody has open, SQLite makes its two helper files (`-wal`, `-shm`) anew, empty.
+
+    Args:
+        path: The file.
+        name: Name without ending; the file's when None.
+
+    Raises:
+        StorageError: There is none, or it cannot be read.
+    """
+    with trio.CancelScope(shield=True):
+        reader = await _connect(path, _prepare_reader, flags=apsw.SQLITE_OPEN_READONLY)
+    # In the writer's place, too: whoever writes is told that the file cannot be written.
+    database = SqliteDatabase(name or path.stem, path, reader, reader)
     try:
         yield database
     finally:

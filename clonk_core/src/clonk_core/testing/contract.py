@@ -9,7 +9,8 @@ from typing import Any, Final
 import trio
 
 from clonk_core.errors import CallError, InvalidParams, NotFound
-from clonk_core.messages import LOCAL_CALLER, Method
+from clonk_core.messages import LOCAL_CALLER
+from clonk_core.methods import Method
 from clonk_core.plugin import Activation
 from clonk_core.testing.host import TestHost, open_host
 from clonk_core.wire.converter import Converter

@@ -77,11 +77,12 @@ def blueprint(
         activations: Activation classes (or functions making one) to host.
         plugins: Objects or modules with hooks, by name.
         packages: Names of installed plugins to load beside the core, such as `arbor`; none else are.
-        settings: What stands in `clonk.yaml`, as nested mappings.
+        settings: What stands in `clonk.yaml`, as nested mappings. Without `auth`, nobody is asked who they are.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     document = {"version": "1", **(settings or {})}
     document["storage"] = {"data_dir": str(data_dir), **document.get("storage", {})}
+    document.setdefault("auth", {"enabled": False})
     document["server"] = {"http_port": 0, "websocket_port": 0, **document.get("server", {})}
     path = data_dir.parent / f"{data_dir.name}.clonk.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")

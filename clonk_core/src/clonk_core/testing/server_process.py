@@ -59,9 +59,10 @@ class ServerProcess:
 
 
 def write_config(path: Path, data_dir: Path, settings: Mapping[str, Any]) -> Path:
-    """Write a `clonk.yaml` with free ports and JSON logs."""
+    """Write a `clonk.yaml` with free ports and JSON logs; without `auth`, nobody is asked who they are."""
     document = {"version": "1", **settings}
     document["storage"] = {"data_dir": str(data_dir), **document.get("storage", {})}
+    document.setdefault("auth", {"enabled": False})
     document["server"] = {"http_port": 0, "websocket_port": 0, **document.get("server", {})}
     document["logging"] = {"format": "json", **document.get("logging", {})}
     path.write_text(yaml.safe_dump(document), encoding="utf-8")

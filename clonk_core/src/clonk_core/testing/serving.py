@@ -32,12 +32,13 @@ async def served(host: TestHost) -> AsyncIterator[Addresses]:
 
 
 @asynccontextmanager
-async def connected(host: TestHost, transport: str) -> AsyncIterator["Client"]:
+async def connected(host: TestHost, transport: str, *, api_key: str | None = None) -> AsyncIterator["Client"]:
     """Give a client that reaches the host over a real socket or pipe.
 
     Args:
         host: The host.
         transport: `http`, `websocket` or `stdio`.
+        api_key: Whose calls they are, on a host that asks.
     """
     if transport == "stdio":
         async with _over_pipes(host) as client:
@@ -47,12 +48,12 @@ async def connected(host: TestHost, transport: str) -> AsyncIterator["Client"]:
         if transport == "http":
             from clonk_core.client.http import HttpClient
 
-            async with HttpClient(addresses.http.url("http")) as over_http:
+            async with HttpClient(addresses.http.url("http"), api_key=api_key) as over_http:
                 yield over_http
         else:
             from clonk_core.client.websocket import WebSocketClient
 
-            async with WebSocketClient(addresses.websocket.url("ws", "/ws")) as over_websocket:
+            async with WebSocketClient(addresses.websocket.url("ws", "/ws"), api_key=api_key) as over_websocket:
                 yield over_websocket
 
 
@@ -72,6 +73,7 @@ async def _over_pipes(host: TestHost) -> AsyncIterator["Client"]:
         trio.open_nursery() as nursery,
     ):
         log = host.app.logs.get("stdio")
-        nursery.start_soon(partial(serve_stdio, host.dispatch, host.app.settings.server, source, sink, log=log))
+        serve = partial(serve_stdio, host.dispatch, host.app.settings.server, log=log, metrics=host.app.metrics)
+        nursery.start_soon(serve, source, sink)
         async with PipeClient(answers, requests) as client:
             yield client

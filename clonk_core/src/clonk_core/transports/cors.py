@@ -3,10 +3,13 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
-_EXPOSED: Final = b"Mcp-Session-Id, Retry-After, WWW-Authenticate"
+_EXPOSED: Final = (
+    b"Mcp-Session-Id, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, WWW-Authenticate"
+)
 _METHODS: Final = b"GET, POST, DELETE, OPTIONS"
 _HEADERS: Final = (
-    b"Accept, Authorization, Content-Type, Last-Event-ID, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Mcp-Session-Id"
+    b"Accept, Authorization, Content-Type, Last-Event-ID, MCP-Protocol-Version, Mcp-Method, Mcp-Name, "
+    b"Mcp-Session-Id, traceparent"
 )
 _MAX_AGE_S: Final = b"600"
 

@@ -40,6 +40,19 @@ class Doorway:
         except Exception as error:  # a fault of the door itself: the connection goes on
             raise self.incident(error, request.method) from error
 
+    async def greet(self, connection: Connection) -> None:
+        """Look at the credential that a connection begins with.
+
+        Raises:
+            CallError: It is not good, or whatever else went wrong.
+        """
+        try:
+            await self.dispatch.greet(connection)
+        except CallError:
+            raise
+        except Exception as error:  # a fault of the door itself
+            raise self.incident(error, "greet") from error
+
     @asynccontextmanager
     async def follow(self, following: Following) -> AsyncIterator[AsyncIterator[Sequence[Event]]]:
         """Follow a run in batches of events.

@@ -30,7 +30,11 @@ class HttpRefusal(Exception):
 
 
 class Exchange:
-    """A request, and what is sent in answer to it."""
+    """A request, and what is sent in answer to it.
+
+    Attributes:
+        added: Headers that every answer gets.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Exchange:
         self.method: str = scope["method"]
         self.headers = headers
         self.send = send
+        self.added: list[Header] = []
         self._receive = receive
 
     def header_list(self, name: bytes) -> bytes | None:
@@ -56,7 +61,7 @@ class Exchange:
         Raises:
             HttpRefusal: It has more than `limit` bytes; the rest is not read.
         """
-        parts: list[bytes] = []
+        whole = bytearray()  # one piece of memory: chunks of two bytes, kept in a list, would take twenty times as much
         size = 0
         while True:
             message = await self._receive()
@@ -67,10 +72,12 @@ class Exchange:
             if size > limit:
                 text = f"a request's body may have at most {limit} bytes"
                 raise HttpRefusal(413, TooLarge(text, limit=limit), close=True)
-            if part:
-                parts.append(part)
-            if not message.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+            more = message.get("more_body", False)
+            if not more and not whole:
+                return part
+            whole += part
+            if not more:
+                return bytes(whole)
 
     async def wait_disconnected(self) -> None:
         """Wait until the client has gone. The body must have been read."""
@@ -86,6 +93,7 @@ class Exchange:
             (b"content-length", b"%d" % len(body)),
             _NO_STORE,
             *headers,
+            *self.added,
         ]
         if close:
             all_headers.append(_CLOSE)
@@ -94,5 +102,7 @@ class Exchange:
 
     async def answer_empty(self, status: int, headers: Iterable[Header] = ()) -> None:
         """Send an answer without a body."""
-        await self.send({"type": "http.response.start", "status": status, "headers": [_NO_STORE, *headers]})
+        await self.send(
+            {"type": "http.response.start", "status": status, "headers": [_NO_STORE, *headers, *self.added]}
+        )
         await self.send({"type": "http.response.body", "body": b""})

@@ -1,17 +1,9 @@
-"""What the transports read from HTTP headers: credentials, and which kinds of answer a client takes."""
+"""What the transports read from HTTP headers: what is sent, and which kinds of answer a client takes."""
 
 from typing import Final
 
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
-
-
-def bearer_token(authorization: bytes | None) -> str | None:
-    """Return the credential of `Authorization: Bearer ...`, None for anything else."""
-    if authorization is None:
-        return None
-    scheme, _, token = authorization.decode("latin-1").strip().partition(" ")
-    return token.strip() or None if scheme.lower() == "bearer" else None
 
 
 def media_type(content_type: bytes) -> str:

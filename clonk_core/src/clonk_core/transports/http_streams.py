@@ -5,11 +5,11 @@ from typing import Final
 import trio
 
 from clonk_core.errors import CallError, TooLarge
-from clonk_core.interfaces import Following
+from clonk_core.interfaces import Connection, Following
 from clonk_core.transports.doorway import Doorway
 from clonk_core.transports.exchange import Exchange
 from clonk_core.wire.jsonrpc import reply_bytes
-from clonk_core.wire.sse import KEEP_ALIVE, SubscriptionWriter, event_bytes, retry_bytes
+from clonk_core.wire.sse import KEEP_ALIVE, SubscriptionWriter, comment_bytes, event_bytes, retry_bytes
 
 MAX_JSON_BYTES: Final = 64 * 2**20
 """Most that the events of one JSON answer may hold together, since they wait in memory; a stream has no such limit."""
@@ -32,6 +32,7 @@ async def answer_as_stream(
     *,
     writer: SubscriptionWriter,
     keep_alive_s: float,
+    connection: Connection,
 ) -> None:
     """Send the run's events as they come, each batch in one write, until its end or the client's.
 
@@ -42,6 +43,7 @@ async def answer_as_stream(
         first: Message before the events; none when empty.
         writer: Writes the run's events; shared by its readers, which with 20 of them saves a seventh of the CPU time.
         keep_alive_s: A quiet stream gets a comment every so many seconds.
+        connection: Whose credential lets it read: when that ends, so does the stream.
 
     Raises:
         CallError: The run cannot be read; nothing has been sent yet.
@@ -52,6 +54,7 @@ async def answer_as_stream(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stream.leave_with_client, nursery.cancel_scope)
             nursery.start_soon(stream.keep_alive)
+            nursery.start_soon(stream.leave_with_credential, nursery.cancel_scope, doorway, connection)
             try:
                 async for events in batches:
                     await stream.write(writer.batch(events))
@@ -107,7 +110,9 @@ class _EventStream:
         self.left = False
 
     async def begin(self, body: bytes) -> None:
-        await self._exchange.send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+        await self._exchange.send(
+            {"type": "http.response.start", "status": 200, "headers": [*_STREAM_HEADERS, *self._exchange.added]}
+        )
         await self.write(body)
 
     async def write(self, body: bytes) -> None:
@@ -122,6 +127,12 @@ class _EventStream:
         """Cancel `scope` when the client has gone."""
         await self._exchange.wait_disconnected()
         self.left = True
+        scope.cancel()
+
+    async def leave_with_credential(self, scope: trio.CancelScope, doorway: Doorway, connection: Connection) -> None:
+        """Cancel `scope` when the reader may read no more, after a comment that says why."""
+        reason = await doorway.dispatch.wait_over(connection)
+        await self.write(comment_bytes(reason))
         scope.cancel()
 
     async def keep_alive(self) -> None:

@@ -8,7 +8,8 @@
 3. A request's body that the application does not read fills its queue; then the last message of the response waits for
    room in the queue of the very task that sends it. What nobody will read is dropped.
 4. A connection closed with unread data is reset by the kernel, and the client may lose the answer that it was sent
-   (413 for a body that is too large). The end is sent, then what still comes is thrown away for a moment.
+   (413 for a body that is too large). The end is sent, that of TLS too, then what still comes is thrown away for a
+   moment.
 5. An exception in one connection ends the whole server. It is logged, and ends that connection.
 6. Pipelined requests behind the last answer of a connection leave its task waiting for ever. The moment of 4 ends it.
 7. Every request starts and stops a task that watches for idleness, and every answer goes out in two writes. The limit
@@ -16,7 +17,7 @@
 8. A client that offers HTTP/2 beside (`Upgrade: h2c`, as Java's and curl's do) is promised it and then cut off; so is
    one that begins with it. The offer is passed over, as a server may (RFC 9110, section 7.8).
 
-Written for hypercorn 0.18, HTTP/1 without TLS.
+Written for hypercorn 0.18, HTTP/1.
 """
 
 import math
@@ -38,6 +39,10 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr, wrap_app
 
 from clonk_core.interfaces import Log
+from clonk_core.metrics import NO_METRICS, Metrics
+from clonk_core.transports.accepting import accept_connections, secured_by
+from clonk_core.transports.strangers import Strangers
+from clonk_core.transports.tls import Stream, TlsCertificate, send_end, transport_of
 
 ASGIApp = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 """An ASGI 3 application."""
@@ -75,22 +80,42 @@ async def serve_asgi(
     grace_s: float,
     limits: Limits,
     log: Log,
+    strangers: Strangers | None = None,
+    certificate: TlsCertificate | None = None,
+    metrics: Metrics = NO_METRICS,
 ) -> None:
     """Serve `app` on the listeners until `shutdown` is set; then let open requests end for `grace_s` and cut the rest.
+
+    By TLS when there is a certificate. Connections that are idle or send a head are among the strangers, who are the
+    port's own when none are given.
 
     The listeners are closed on the way out. Cancelling cuts everything at once.
     """
     context = WorkerContext(None)
     config = _hypercorn_config(limits, log)
     open_connections: set[MendedServer] = set()
+    waiting = Strangers() if strangers is None else strangers
 
     async def handle(stream: trio.SocketStream) -> None:
-        server = MendedServer(wrap_app(app, 0, "asgi"), config, context, ConnectionState({}), stream, limits, log)
+        if certificate is None:
+            await serve(stream)
+            return
+        secured = await secured_by(certificate, stream, shutdown=shutdown, strangers=waiting)
+        if secured is not None:
+            await serve(secured)
+
+    async def serve(stream: Stream) -> None:
+        server = MendedServer(
+            wrap_app(app, 0, "asgi"), config, context, ConnectionState({}), stream, limits, waiting, log, metrics
+        )
         open_connections.add(server)
+        metrics.connection_opened("http")
         try:
             await server.run()
         finally:
             open_connections.discard(server)
+            waiting.discard(server)
+            metrics.connection_closed("http")
 
     async def cut_when_over(connections: trio.Nursery) -> None:
         try:
@@ -109,8 +134,8 @@ async def serve_asgi(
         async with trio.open_nursery() as connections:
             guard.start_soon(cut_when_over, connections)
             async with trio.open_nursery() as accepting:
-                accept = partial(trio.serve_listeners, handle, list(listeners), handler_nursery=connections)
-                accepting.start_soon(accept)
+                accept = partial(accept_connections, handler_nursery=connections, strangers=waiting, log=log)
+                accepting.start_soon(accept, handle, listeners)
                 await shutdown.wait()
                 accepting.cancel_scope.cancel()
             await context.terminated.set()
@@ -218,7 +243,10 @@ class MendedProtocol(H11Protocol):
 
 
 class MendedServer(TCPServer):
-    """One connection; mends 2, 4, 5, 6 and 7."""
+    """One connection; mends 2, 4, 5, 6, 7 and 9."""
+
+    is_stranger = True
+    """Whenever it is counted as one: HTTP says who calls with each request."""
 
     def __init__(
         self,
@@ -226,14 +254,19 @@ class MendedServer(TCPServer):
         config: Config,
         context: WorkerContext,
         state: ConnectionState,
-        stream: trio.SocketStream,
+        stream: Stream,
         limits: Limits,
+        strangers: Strangers,
         log: Log,
+        metrics: Metrics,
     ) -> None:
         super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]
         self._log = log
-        self._plain_stream = stream
+        self._metrics = metrics
+        self._stream = stream
+        self._transport = transport_of(stream)
         self._limits = limits
+        self._strangers = strangers
         self._sending: trio.CancelScope | None = None
         self._reading = trio.CancelScope()
         self._idle = True
@@ -250,10 +283,14 @@ class MendedServer(TCPServer):
         if self._idle:
             self._reading.cancel()
 
+    def leave(self) -> None:
+        """Make room; an answer that is being written is written to its end."""
+        self._reading.cancel()
+
     async def run(self) -> None:
         """Serve the connection to its end; nothing but `Cancelled` comes out."""
         try:
-            socket = self._plain_stream.socket
+            socket = self._transport.socket
             client = parse_socket_addr(socket.family, socket.getpeername())
             server = parse_socket_addr(socket.family, socket.getsockname())
             async with MendedTaskGroup(self._hold, self._let_go) as task_group:
@@ -264,7 +301,7 @@ class MendedServer(TCPServer):
                     self.context,
                     task_group,
                     ConnectionState(self.state),
-                    False,
+                    isinstance(self._stream, trio.SSLStream),
                     client,
                     server,
                     self.protocol_send,
@@ -276,7 +313,7 @@ class MendedServer(TCPServer):
         except* Exception:  # noqa: BLE001  (recorded)
             self._log.exception("http connection failed")
         finally:
-            await trio.aclose_forcefully(self._plain_stream)
+            await trio.aclose_forcefully(self._stream)
 
     async def protocol_send(self, event: Event) -> None:
         """Do what the protocol asks for: send bytes, end the connection, watch it when it is idle."""
@@ -296,6 +333,10 @@ class MendedServer(TCPServer):
 
     def _note_idle(self, *, idle: bool) -> None:
         self._idle = idle
+        if idle:
+            self._strangers.add(self)
+        else:
+            self._strangers.discard(self)
         if idle and self.context.terminated.is_set():
             self._reading.cancel()  # the shutdown began while the last answer was written
         elif not self._over:
@@ -317,15 +358,17 @@ class MendedServer(TCPServer):
     async def _send_bounded(self, data: memoryview) -> None:
         try:
             for start in range(0, len(data), _SEND_CHUNK_BYTES):
+                chunk = data[start : start + _SEND_CHUNK_BYTES]
                 deadline = trio.current_time() + self._limits.send_timeout_s
                 with trio.CancelScope(shield=True, deadline=deadline) as self._sending:
-                    await self._plain_stream.send_all(data[start : start + _SEND_CHUNK_BYTES])
+                    await self._stream.send_all(chunk)
                 if self._sending.cancelled_caught:
                     reason = f"took nothing for {self._limits.send_timeout_s:g} s"
                     self._log.warning("http reader dropped", reason=reason)
                     raise trio.BrokenResourceError
+                self._metrics.bytes_sent("http", len(chunk))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            await trio.aclose_forcefully(self._plain_stream)  # wakes the reading task too
+            await trio.aclose_forcefully(self._stream)  # wakes the reading task too
             await self.protocol.handle(Closed())
         finally:
             self._sending = None
@@ -334,20 +377,25 @@ class MendedServer(TCPServer):
         """Send the end; what still comes is thrown away until the client has noticed."""
         async with self.send_lock:
             self._over = True
+            self._strangers.add(self)
             self._reading.deadline = trio.current_time() + _LINGER_S
             try:
-                await self._plain_stream.send_eof()
+                with trio.move_on_after(_LINGER_S) as self._sending:  # TLS writes, and its reader may have stalled
+                    await send_end(self._stream)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self._reading.cancel()
+            finally:
+                self._sending = None
 
     async def _read_data(self) -> None:
         with self._reading:
             thrown_away = 0
             while thrown_away < _LINGER_BYTES:
                 try:
-                    data = bytes(await self._plain_stream.receive_some(MAX_RECV))
+                    data = await self._receive_some()
                 except (trio.ClosedResourceError, trio.BrokenResourceError):
                     break
+                self._metrics.bytes_received("http", len(data))
                 if self._over:
                     thrown_away += len(data)
                 else:
@@ -355,3 +403,13 @@ class MendedServer(TCPServer):
                 if not data:
                     break
         await self.protocol.handle(Closed())
+
+    async def _receive_some(self) -> bytes:
+        """Read; after the end was sent, what comes is not decrypted any more."""
+        try:
+            return bytes(await (self._transport if self._over else self._stream).receive_some(MAX_RECV))
+        except trio.BrokenResourceError:
+            if not self._over or self._stream is self._transport:
+                raise
+            # Within TLS nothing may follow the end that was sent while this was waiting; it is thrown away as well.
+            return bytes(await self._transport.receive_some(MAX_RECV))

@@ -1,10 +1,10 @@
-"""Opens the ports: the loopback alone, real port numbers, and errors that say what to do."""
+"""Opens the ports, for others only where callers must prove who they are; errors say what to do."""
 
 import errno
 import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 import trio
@@ -22,32 +22,40 @@ class Address:
     Attributes:
         host: IP address.
         port: The real port, also where 0 was asked for.
+        secure: Whether it speaks TLS.
     """
 
     host: str
     port: int
+    secure: bool = False
 
-    def url(self, scheme: str, path: str = "") -> str:
-        """Return a URL such as `http://127.0.0.1:4445/mcp`."""
+    def url(self, scheme: Literal["http", "ws"], path: str = "") -> str:
+        """Return a URL such as `http://127.0.0.1:4445/mcp`; with TLS its scheme is `https`, or `wss`."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{host}:{self.port}{path}"
+        return f"{scheme}{'s' if self.secure else ''}://{host}:{self.port}{path}"
 
 
-async def open_listeners(host: str, port: int, *, setting: str) -> tuple[list[trio.SocketListener], Address]:
+async def open_listeners(
+    host: str, port: int, *, setting: str, loopback_only: bool = True
+) -> tuple[list[trio.SocketListener], Address]:
     """Listen on every address of `host`, all on one port.
 
     Args:
-        host: Name or IP address; only the loopback.
+        host: Name or IP address.
         port: 0 takes a free one.
-        setting: Name of the port's setting, for the errors.
+        setting: Name of the port's setting, for the errors; its section's `host` is the one of the address.
+        loopback_only: Whether an address that others can reach is refused.
 
     Returns:
         The listeners, and the first one's address.
 
     Raises:
-        ConfigError: Not the loopback, no such host, port in use or not permitted.
+        ConfigError: Not the loopback where it must be, no such host, port in use or not permitted.
     """
-    addresses = await _resolve(host)
+    host_setting = f"{setting.rpartition('.')[0]}.host"
+    addresses = await _resolve(host, host_setting)
+    if loopback_only:
+        _require_loopback(host, addresses, host_setting)
     listeners: list[trio.SocketListener] = []
     try:
         for address in addresses:
@@ -61,24 +69,26 @@ async def open_listeners(host: str, port: int, *, setting: str) -> tuple[list[tr
             listener.socket.close()
         raise
     if not listeners:
-        raise ConfigError(f"server.host: {host!r} has no address that this machine can listen on")
+        raise ConfigError(f"{host_setting}: {host!r} has no address that this machine can listen on")
     name = listeners[0].socket.getsockname()
     return listeners, Address(host=name[0], port=name[1])
 
 
-async def _resolve(host: str) -> Sequence[str]:
+async def _resolve(host: str, setting: str) -> Sequence[str]:
     try:
         found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise ConfigError(f"server.host: {host!r} cannot be resolved: {error.strerror or error}") from error
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        raise ConfigError(f"{setting}: {host!r} cannot be resolved: {error.strerror or error}") from error
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _require_loopback(host: str, addresses: Sequence[str], setting: str) -> None:
     for address in addresses:
         if not ip_address(address.partition("%")[0]).is_loopback:
             raise ConfigError(
-                f"server.host: {host!r} is {address}, which others can reach; while callers need not prove who they "
+                f"{setting}: {host!r} is {address}, which others can reach; while callers need not prove who they "
                 "are, only the loopback is served: 127.0.0.1, ::1 or localhost"
             )
-    return addresses
 
 
 async def _bind(address: str, port: int, setting: str) -> trio.SocketListener | None:

@@ -1,14 +1,18 @@
 """Both ports of a running Clonk: opened first, served until told to stop, closed within the grace period."""
 
+import attrs
 import trio
 
 from clonk_core.config.settings import ServerSettings
 from clonk_core.interfaces import Dispatch, Log
+from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.transports import websocket
 from clonk_core.transports.guard import Guard
 from clonk_core.transports.http import HttpApp
 from clonk_core.transports.hypercorn_mends import ASGIApp, Limits, serve_asgi
 from clonk_core.transports.listening import Address, open_listeners
+from clonk_core.transports.strangers import Strangers
+from clonk_core.transports.tls import TlsCertificate
 
 
 async def serve_http(
@@ -18,21 +22,40 @@ async def serve_http(
     pages: ASGIApp,
     log: Log,
     shutdown: trio.Event,
+    for_all: bool = False,
+    certificate: TlsCertificate | None = None,
+    metrics: Metrics = NO_METRICS,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `/mcp`, and `pages` on every other path, until `shutdown` is set and the last answer is out.
 
-    Answers and streams under way may end within `settings.shutdown_grace_s`. `task_status` gets the address.
+    By TLS when there is a certificate. Answers and streams under way may end within `settings.shutdown_grace_s`.
+    Only the loopback is served, unless `for_all` says that callers must prove who they are. `task_status` gets the
+    address.
 
     Raises:
         ConfigError: The port cannot be opened.
     """
-    listeners, address = await open_listeners(settings.host, settings.http_port, setting="server.http_port")
+    listeners, address = await open_listeners(
+        settings.host, settings.http_port, setting="server.http_port", loopback_only=not for_all
+    )
     guard = Guard.build(settings.host, settings.allowed_hosts, settings.allowed_origins)
-    app = HttpApp(dispatch, settings, guard=guard, pages=pages, log=log)
-    limits = Limits(send_timeout_s=settings.send_timeout_s)
-    task_status.started(address)  # who connects now waits in the backlog for a moment
-    await serve_asgi(app, listeners, shutdown=shutdown, grace_s=settings.shutdown_grace_s, limits=limits, log=log)
+    strangers = Strangers(settings.max_strangers)
+    app = HttpApp(dispatch, settings, guard=guard, pages=pages, strangers=strangers, log=log)
+    limits = Limits(send_timeout_s=settings.send_timeout_s, idle_timeout_s=settings.idle_timeout_s)
+    # Who connects now waits in the backlog for a moment.
+    task_status.started(attrs.evolve(address, secure=certificate is not None))
+    await serve_asgi(
+        app,
+        listeners,
+        shutdown=shutdown,
+        grace_s=settings.shutdown_grace_s,
+        limits=limits,
+        log=log,
+        strangers=strangers,
+        certificate=certificate,
+        metrics=metrics,
+    )
 
 
 async def serve_websocket(
@@ -41,6 +64,9 @@ async def serve_websocket(
     *,
     log: Log,
     shutdown: trio.Event,
+    for_all: bool = False,
+    certificate: TlsCertificate | None = None,
+    metrics: Metrics = NO_METRICS,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve WebSocket until `shutdown` is set and the last answer is out; see `serve_http`.
@@ -48,6 +74,10 @@ async def serve_websocket(
     Raises:
         ConfigError: The port cannot be opened.
     """
-    listeners, address = await open_listeners(settings.host, settings.websocket_port, setting="server.websocket_port")
-    task_status.started(address)
-    await websocket.serve_on(listeners, dispatch, settings, log=log, shutdown=shutdown)
+    listeners, address = await open_listeners(
+        settings.host, settings.websocket_port, setting="server.websocket_port", loopback_only=not for_all
+    )
+    task_status.started(attrs.evolve(address, secure=certificate is not None))
+    await websocket.serve_on(
+        listeners, dispatch, settings, log=log, shutdown=shutdown, certificate=certificate, metrics=metrics
+    )

@@ -14,6 +14,7 @@ from clonk_core.config.settings import ServerSettings
 from clonk_core.errors import CallError, TooLarge
 from clonk_core.ids import new_id
 from clonk_core.interfaces import Connection, Dispatch, Log
+from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.transports.doorway import Doorway, PeerGone
 from clonk_core.transports.duplex import Duplex
 from clonk_core.wire.jsonrpc import Limits
@@ -30,6 +31,7 @@ async def serve_stdio(
     *,
     log: Log,
     shutdown: trio.Event | None = None,
+    metrics: Metrics = NO_METRICS,
 ) -> None:
     """Serve the one who started this process until its input ends or `shutdown` is set.
 
@@ -43,18 +45,23 @@ async def serve_stdio(
         sink: Where answers go. Nothing else may write to it.
         log: Where faults are told.
         shutdown: Set to end as if the input had.
+        metrics: Count the connection and its bytes.
     """
-    writer = _LineWriter(sink)
+    writer = _LineWriter(sink, metrics)
     limits = Limits(message_bytes=settings.max_message_bytes, batch_items=settings.max_batch_items)
     connection = Connection(transport="stdio", peer="stdio", id=new_id("conn"))
     duplex = Duplex(Doorway(dispatch, log), connection, writer.send, limits)
 
-    reader = _LineReader(source, settings.max_message_bytes)
-    async with trio.open_nursery() as nursery:
-        if shutdown is not None:
-            nursery.start_soon(reader.end_when, shutdown)
-        await duplex.run(reader.receive, linger_s=settings.shutdown_grace_s)
-        nursery.cancel_scope.cancel()
+    reader = _LineReader(source, settings.max_message_bytes, metrics)
+    metrics.connection_opened("stdio")
+    try:
+        async with trio.open_nursery() as nursery:
+            if shutdown is not None:
+                nursery.start_soon(reader.end_when, shutdown)
+            await duplex.run(reader.receive, linger_s=settings.shutdown_grace_s)
+            nursery.cancel_scope.cancel()
+    finally:
+        metrics.connection_closed("stdio")
 
 
 @asynccontextmanager
@@ -86,8 +93,9 @@ async def own_stdio() -> AsyncIterator[tuple[trio.abc.ReceiveStream, trio.abc.Se
 class _LineReader:
     """Reads messages as lines; one over the limit is counted, thrown away, and an error when it ends."""
 
-    def __init__(self, source: trio.abc.ReceiveStream, limit: int) -> None:
+    def __init__(self, source: trio.abc.ReceiveStream, limit: int, metrics: Metrics) -> None:
         self._source = source
+        self._metrics = metrics
         self._limit = limit
         self._whole: deque[bytes] = deque()
         self._rest = b""
@@ -116,6 +124,7 @@ class _LineReader:
             if self._is_over:
                 return self._end_line()  # a last line needs no line end
             piece = await self._read()
+            self._metrics.bytes_received("stdio", len(piece))
             *whole, self._rest = piece.split(b"\n")
             self._whole.extend(whole)
             if not piece:
@@ -149,8 +158,9 @@ class _LineReader:
 class _LineWriter:
     """Writes messages as lines, whole, one after the other. There is no limit of time: the reader is our parent."""
 
-    def __init__(self, sink: trio.abc.SendStream) -> None:
+    def __init__(self, sink: trio.abc.SendStream, metrics: Metrics) -> None:
         self._sink = sink
+        self._metrics = metrics
         self._lock = trio.StrictFIFOLock()
         self._torn = False
 
@@ -159,11 +169,13 @@ class _LineWriter:
             if self._torn:
                 raise PeerGone
             self._torn = True  # until the last byte is out: half a line must not be followed by another
+            lines = b"\n".join(messages) + b"\n"
             try:
-                await self._sink.send_all(b"\n".join(messages) + b"\n")
+                await self._sink.send_all(lines)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise PeerGone from error
             self._torn = False
+            self._metrics.bytes_sent("stdio", len(lines))
 
 
 def _open_source(fd: int) -> trio.abc.ReceiveStream:

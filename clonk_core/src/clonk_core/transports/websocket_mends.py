@@ -18,7 +18,7 @@ Written for trio-websocket 0.12 and wsproto 1.3, which it uses; no extension is 
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -30,6 +30,8 @@ from wsproto.frame_protocol import Frame, FrameDecoder, MessageDecoder, Opcode
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from clonk_core.errors import CallError, InvalidRequest, TooLarge
+from clonk_core.metrics import NO_METRICS, Metrics
+from clonk_core.transports.tls import Stream, transport_of
 
 _RECEIVE_BYTES: Final = 64 * 1024
 _SEND_CHUNK_BYTES: Final = 64 * 1024
@@ -62,16 +64,26 @@ class ServerConnection(WebSocketConnection):
     """The server's end of one connection. Call `receive` until it returns None; write with `send_texts`.
 
     Args:
-        stream: The accepted socket.
+        stream: The accepted socket; `EncryptedConnection` takes an encrypted one.
         max_message_bytes: Largest message.
+        limit_now: Gives the largest message that is taken now, when it may be less than that.
         send_timeout_s: Longest time a piece of 64 KiB may wait for the reader.
+        metrics: Count the bytes.
 
     Attributes:
         last_received_s: When something came in, on trio's clock.
         stalled: Whether it ended because the reader took nothing for too long.
     """
 
-    def __init__(self, stream: trio.SocketStream, *, max_message_bytes: int, send_timeout_s: float) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        max_message_bytes: int,
+        send_timeout_s: float,
+        limit_now: Callable[[], int] | None = None,
+        metrics: Metrics = NO_METRICS,
+    ) -> None:
         super().__init__(
             stream,
             WSConnection(ConnectionType.SERVER),
@@ -79,11 +91,14 @@ class ServerConnection(WebSocketConnection):
             max_message_size=max_message_bytes,
             receive_buffer_size=_RECEIVE_BYTES,
         )
-        self._raw = stream.socket
+        self._raw = transport_of(stream).socket
+        self._metrics = metrics
         self._send_timeout_s = send_timeout_s
         self._decoder = _BytesDecoder()
         self._frames: FrameDecoder | None = None
-        self._parts: list[bytes] = []
+        self._limit_now = limit_now or (lambda: max_message_bytes)
+        # One piece of memory: frames of two bytes each, kept in a list, would take twenty times what was sent.
+        self._pieces = bytearray()
         self._size = 0
         self._torn = False
         self._piece_began_s: float | None = None
@@ -136,6 +151,7 @@ class ServerConnection(WebSocketConnection):
             self._reader_running = False
             return None
         self.last_received_s = trio.current_time()
+        self._metrics.bytes_received("websocket", len(data))
         message = self._whole_text(data)
         if message is not None:
             return message
@@ -229,9 +245,11 @@ class ServerConnection(WebSocketConnection):
         if self._torn or self._wsproto.state is not ConnectionState.OPEN:
             return 0
         try:
-            return os.write(self._raw.fileno(), data)
+            taken = os.write(self._raw.fileno(), data)
         except OSError:
             return 0  # it is full, or broken, which the next write will tell
+        self._metrics.bytes_sent("websocket", taken)
+        return taken
 
     @property
     def sending(self) -> bool:
@@ -282,7 +300,9 @@ class ServerConnection(WebSocketConnection):
         try:
             for start in range(0, len(view), _SEND_CHUNK_BYTES):
                 self._piece_began_s = trio.current_time()
-                await self._stream.send_all(view[start : start + _SEND_CHUNK_BYTES])
+                chunk = view[start : start + _SEND_CHUNK_BYTES]
+                await self._stream.send_all(chunk)
+                self._metrics.bytes_sent("websocket", len(chunk))
             self._torn = False
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             await self._abort_web_socket()
@@ -293,27 +313,37 @@ class ServerConnection(WebSocketConnection):
     def _join(self, event: BytesMessage) -> bytes | CallError | None:
         """Take a piece of a message, and return the message when it is the last."""
         self._size += len(event.data)
-        if self._size <= self._max_message_size:
-            self._parts.append(bytes(event.data))
-        else:
-            self._parts.clear()
+        limit = self._limit_now()
+        if self._size > limit:
+            self._pieces = bytearray()
+        elif not event.message_finished or self._pieces:
+            self._pieces += event.data
         if not event.message_finished:
             return None
-        size, parts = self._size, self._parts
-        self._size, self._parts = 0, []
+        size, pieces = self._size, self._pieces
+        self._size, self._pieces = 0, bytearray()
         if self._close_reason is not None:
             return None  # only the answer to our close frame matters now
-        if size > self._max_message_size:
-            limit = self._max_message_size
+        if size > limit:
             return TooLarge(f"the message has {size} bytes; at most {limit} are taken", limit=limit)
         if not self._decoder.is_text:
             return InvalidRequest("a binary message; send JSON in text messages")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return bytes(pieces or event.data)
 
     async def _handle_close_connection_event(self, event: CloseConnection) -> None:
         if self._wsproto.state is ConnectionState.OPEN:  # not the other side's: wsproto found a broken frame
             await self._send(CloseConnection(code=event.code, reason=event.reason))
         await super()._handle_close_connection_event(event)
+
+
+class EncryptedConnection(ServerConnection):
+    """The same over TLS, where nothing goes past the encryption straight to the socket."""
+
+    async def _receive_some(self) -> bytes:
+        return bytes(await self._stream.receive_some(_RECEIVE_BYTES))
+
+    def _write_at_once(self, data: bytes) -> int:
+        return 0
 
 
 def _framed(messages: Sequence[bytes]) -> list[bytes]:

@@ -4,6 +4,7 @@ The documents are answered here, so that a health check costs nothing; Quart, wh
 loaded when somebody first looks at a page.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -11,10 +12,10 @@ import orjson
 import trio
 
 from clonk_core.errors import CallError
-from clonk_core.ids import new_id
-from clonk_core.interfaces import Connection, Dispatch
+from clonk_core.interfaces import Dispatch
 from clonk_core.messages import JsonValue, Reply, Request
 from clonk_core.wire.error_codes import http_status
+from clonk_core.wire.http_caller import http_connection
 from clonk_core.wire.jsonrpc import error_bytes
 
 ASGIApp = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
@@ -25,25 +26,32 @@ Check = Callable[[], Awaitable[Mapping[str, str]]]
 
 _OK: Final = "ok"
 
+_CHECKED_FOR_S: Final = 1.0
+"""How long strangers are told what was found, in seconds."""
 
-def make_pages(dispatch: Dispatch, check: Check, *, version: str) -> ASGIApp:
+
+def make_pages(dispatch: Dispatch, check: Check, *, version: str, for_strangers: bool = False) -> ASGIApp:
     """Return the application that serves every path but `/mcp`.
 
     Args:
         dispatch: Answers `rpc.discover`, for `/openrpc.json` and the pages.
         check: Decides whether `/ready` says so.
         version: Shown to whoever asks.
+        for_strangers: Whether those who ask have not said who they are: then `/health` and `/ready` say yes or no.
     """
-    return _Pages(dispatch, check, version)
+    return _Pages(dispatch, check, version, for_strangers=for_strangers)
 
 
 class _Pages:
-    def __init__(self, dispatch: Dispatch, check: Check, version: str) -> None:
+    def __init__(self, dispatch: Dispatch, check: Check, version: str, *, for_strangers: bool) -> None:
         self._dispatch = dispatch
         self._check = check
         self._version = version
+        self._for_strangers = for_strangers
         self._documents = {"/health": self._health, "/ready": self._ready, "/openrpc.json": self._openrpc}
         self._loading = trio.Lock()
+        self._checked: Mapping[str, str] = {}
+        self._checked_s = -math.inf
         self._site: ASGIApp | None = None
 
     async def __call__(
@@ -61,13 +69,18 @@ class _Pages:
 
     async def _health(self, scope: Any) -> tuple[int, bytes]:
         """The process lives."""
-        return 200, orjson.dumps({"status": _OK, "version": self._version})
+        return 200, orjson.dumps({"status": _OK} | ({} if self._for_strangers else {"version": self._version}))
 
     async def _ready(self, scope: Any) -> tuple[int, bytes]:
         """Calls can be served: databases are open, plugins are loaded."""
-        found = await self._check()
+        # For strangers, who may ask as often as they like, the parts are looked at once a second.
+        if not self._for_strangers or trio.current_time() >= self._checked_s + _CHECKED_FOR_S:
+            self._checked, self._checked_s = await self._check(), trio.current_time()
+        found = self._checked
         ready = all(state == _OK for state in found.values())
-        document = {"status": "ready" if ready else "not_ready", "checks": dict(found)}
+        document: dict[str, Any] = {"status": "ready" if ready else "not_ready"}
+        if not self._for_strangers:
+            document["checks"] = dict(found)
         return (200 if ready else 503), orjson.dumps(document)
 
     async def _openrpc(self, scope: Any) -> tuple[int, bytes]:
@@ -82,7 +95,8 @@ class _Pages:
         Raises:
             CallError: It is not for them, or not now.
         """
-        answer = await self._dispatch(Request(method="rpc.discover", id=None), _connection(scope))
+        connection = http_connection(scope, dict(scope["headers"]))
+        answer = await self._dispatch(Request(method="rpc.discover", id=None), connection)
         assert isinstance(answer, Reply)  # noqa: S101  (`rpc.discover` is a plain method)
         return answer.result
 
@@ -98,7 +112,7 @@ class _Pages:
         async def methods(scope: Any) -> JsonValue:
             return orjson.loads(await self.discover(scope))
 
-        site: ASGIApp = make_site(methods, version=self._version)
+        site: ASGIApp = make_site(methods, version=self._version, with_key=self._for_strangers)
         return site
 
 
@@ -118,15 +132,3 @@ async def _answer(
     ]
     await send({"type": "http.response.start", "status": status, "headers": all_headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
-
-
-def _connection(scope: Any) -> Connection:
-    client = scope.get("client")
-    authorization = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-    scheme, _, token = authorization.strip().partition(" ")
-    return Connection(
-        transport="http",
-        peer=f"{client[0]}:{client[1]}" if client else "unknown",
-        id=new_id("conn"),
-        bearer=token.strip() or None if scheme.lower() == "bearer" else None,
-    )

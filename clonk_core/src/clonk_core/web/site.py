@@ -25,12 +25,13 @@ _POLICY: Final = (
 """Nothing but the page's own style: no script, no frame, nothing from elsewhere."""
 
 
-def make_site(discover: Callable[[Any], Awaitable[JsonValue]], *, version: str) -> QuartTrio:
+def make_site(discover: Callable[[Any], Awaitable[JsonValue]], *, version: str, with_key: bool = False) -> QuartTrio:
     """Return the Quart application.
 
     Args:
         discover: Gives the OpenRPC document for the one whose ASGI scope it is handed.
         version: Shown in the head.
+        with_key: Whether calls need a key, which the example then shows.
     """
     site = QuartTrio(__name__)
     site.config["RESPONSE_TIMEOUT"] = None
@@ -54,7 +55,13 @@ def make_site(discover: Callable[[Any], Awaitable[JsonValue]], *, version: str) 
         except CallError as error:
             groups, problem = [], error.message
         return await render_template(
-            "home.html", version=version, groups=groups, problem=problem, nonce=g.nonce, origin=request.host_url
+            "home.html",
+            version=version,
+            with_key=with_key,
+            groups=groups,
+            problem=problem,
+            nonce=g.nonce,
+            origin=request.host_url,
         )
 
     @site.errorhandler(404)

@@ -6,7 +6,8 @@ from typing import Any, Final
 import attrs
 
 from clonk_core.errors import InvalidParams
-from clonk_core.messages import JsonValue, Method
+from clonk_core.messages import JsonValue
+from clonk_core.methods import Method
 from clonk_core.wire.decoding import Decoders
 from clonk_core.wire.encoding import Encoder
 from clonk_core.wire.misfit import MAX_PROBLEMS, Misfit, below, member_path, unknown_name

@@ -20,6 +20,11 @@ _BOM: Final = b"\xef\xbb\xbf"
 # ── writing ──────────────────────────────────────────────────────────────────
 
 
+def comment_bytes(text: str) -> bytes:
+    """Return a comment, which clients pass over."""
+    return b": %b\n\n" % " ".join(text.split()).encode()
+
+
 def retry_bytes(delay_ms: int) -> bytes:
     """Return the field that tells a client when to return after a cut, in milliseconds."""
     return b"retry: %d\n\n" % delay_ms

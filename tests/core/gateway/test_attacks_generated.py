@@ -1,0 +1,220 @@
+"""Generated requests against the whole gateway: never an internal error, and no key gets what it does not cover.
+
+3 000 requests in the usual run. `CLONK_ATTACKS=100000 pytest tests/core/gateway/test_attacks_generated.py` makes as
+many as it says; `CLONK_ATTACKS_SEED` repeats a run.
+"""
+
+import os
+import random
+from collections import Counter
+from typing import Any, Final
+
+import orjson
+import pytest
+
+from clonk_core.ids import new_id
+from clonk_core.interfaces import Connection
+from clonk_core.testing.host import TestHost
+from clonk_core.transports.doorway import Doorway
+from clonk_core.transports.duplex import Duplex
+from clonk_core.wire.jsonrpc import Limits
+from tests.core.gateway.guarded import OpenGuarded, key_settings, secret_of
+from tests.core.gateway.test_matrix import covers
+
+COUNT: Final = int(os.environ.get("CLONK_ATTACKS", "3000"))
+SEED: Final = int(os.environ.get("CLONK_ATTACKS_SEED", "20"))
+
+KEYS: Final[dict[str, list[str]]] = {
+    "none": [],
+    "some": ["arbor:read", "keys:read"],
+    "one": ["hub:read"],
+    "all": ["*"],
+    "narrowed": ["*@ci-*"],
+}
+ODD: Final[list[Any]] = [
+    *(None, True, False, 0, -1, 1.5, 1e300, -(2**63), 2**63, 10**300, 5e-324),
+    *("", "ci-1", "x", ".", "..", "../..", "/", "/etc/passwd", "\0", "a\r\nb: c", "\u202e", "ä" * 70, "y" * 70_000),
+    *("tree_01k3", "sub_x", "node_", "clonk_all_", "1970-01-01T00:00:00Z", "NaN", "%s%n", "'; drop table x; --", "*"),
+    *([], {}, [[]], [None] * 300, {"": ""}, {"__class__": 1}, {"type": "text"}, [{}], {"a": {"b": {"c": []}}}),
+]
+DANGEROUS: Final = frozenset({"claudecode.create", "claudecode.chat", "claudecode.fork", "claudecode.command"})
+"""They would start a program; they are called with a wrong argument beside."""
+
+
+class Generator:
+    """Makes messages, always the same ones of one seed."""
+
+    def __init__(self, methods: list[dict[str, Any]], seed: int) -> None:
+        self._random = random.Random(seed)
+        self._methods = methods
+
+    def message(self) -> bytes:
+        pick = self._random.random()
+        if pick < 0.85:
+            value: Any = self.request()
+        elif pick < 0.93:
+            value = [self.request() for _ in range(self._random.randrange(6))]
+        else:
+            value = self._random.choice([*ODD[:-1], self.value()])
+        sent = orjson_or_text(value)
+        return self.mutated(sent) if self._random.random() < 0.15 else sent
+
+    def request(self) -> Any:
+        one = self._random.choice(self._methods)
+        request: dict[str, Any] = {"jsonrpc": "2.0", "method": one["name"], "params": self.params(one)}
+        if self._random.random() < 0.9:
+            request["id"] = self._random.choice([1, "x", None, 1.5, 2**70, "\r\n", "i" * 300])
+        if self._random.random() < 0.15:
+            request[self._random.choice(["jsonrpc", "method", "params", "id", "result", "extra"])] = self.value()
+        if self._random.random() < 0.05:
+            request.pop(self._random.choice(list(request)))
+        return request
+
+    def params(self, one: dict[str, Any]) -> Any:
+        params: dict[str, Any] = {}
+        for parameter in one["params"]:
+            if parameter.get("required") or self._random.random() < 0.4:
+                params[parameter["name"]] = self.fitting(parameter["schema"])
+        if one["name"] in DANGEROUS or self._random.random() < 0.1:
+            params["no_such_parameter_"] = self.value()
+        return list(params.values()) if self._random.random() < 0.1 and one["name"] not in DANGEROUS else params
+
+    def fitting(self, schema: Any) -> Any:
+        """Something of the right kind, two times out of three."""
+        if self._random.random() < 0.33 or not isinstance(schema, dict):
+            return self.value()
+        if "enum" in schema:
+            return self._random.choice(schema["enum"])
+        kind = schema.get("type")
+        strings = [one for one in ODD if isinstance(one, str)]
+        made: dict[Any, Any] = {
+            "string": self._random.choice(strings),
+            "integer": self._random.choice([0, 1, 7, -1, 2**31, 2**63 - 1]),
+            "number": self._random.choice([0, 0.5, -1.0, 1e300]),
+            "boolean": self._random.random() < 0.5,
+            "array": [self._random.choice(strings) for _ in range(self._random.randrange(3))],
+            "object": {},
+        }
+        return made.get(kind if isinstance(kind, str) else None, self.value())
+
+    def value(self) -> Any:
+        return self._random.choice(ODD)
+
+    def mutated(self, sent: bytes) -> bytes:
+        """Change, cut, double or put in some bytes."""
+        found = bytearray(sent)
+        for _ in range(self._random.randrange(1, 4)):
+            place = self._random.randrange(len(found) + 1)
+            pick = self._random.randrange(4)
+            if pick == 0:
+                found[place : place + 1] = self._random.randbytes(1)
+            elif pick == 1:
+                del found[place : place + self._random.randrange(1, 20)]
+            elif pick == 2:
+                found[place:place] = found[max(0, place - 20) : place]
+            else:
+                found[place:place] = self._random.choice([b"\\ud800", b'"', b"}", b"[", b"1e999", b"\xff", b",", b"\\"])
+        return bytes(found)
+
+
+def orjson_or_text(value: Any) -> bytes:
+    """JSON, of integers beyond 64 bit too."""
+    import json
+
+    return json.dumps(value).encode()
+
+
+class Attacker:
+    """One connection with a key, and what came back to it."""
+
+    def __init__(self, host: TestHost, key_id: str | None) -> None:
+        self.answers: list[bytes] = []
+        self.connection = Connection(transport="websocket", peer="test", id=new_id("conn"), address="127.0.0.1")
+        self.connection.bearer = None if key_id is None else secret_of(key_id)
+        limits = Limits(message_bytes=10 * 2**20, batch_items=100)
+        doorway = Doorway(host.dispatch, host.app.logs.get("attack"))
+        self._inbox: list[bytes] = []
+        self._duplex = Duplex(doorway, self.connection, self._send, limits)
+
+    async def send(self, message: bytes) -> list[Any]:
+        """Have a message worked on by all that lies behind a socket; return what was answered."""
+        self.answers.clear()
+        self._inbox.append(message)
+        await self._duplex.run(self._receive, linger_s=5)
+        self._duplex = Duplex(self._duplex._doorway, self.connection, self._send, self._duplex._limits)
+        return [orjson.loads(answer) for answer in self.answers]
+
+    async def _receive(self) -> bytes | None:
+        return self._inbox.pop() if self._inbox else None
+
+    async def _send(self, messages: Any) -> None:
+        self.answers.extend(messages)
+
+
+def flat(answers: list[Any]) -> list[Any]:
+    return [one for answer in answers for one in (answer if isinstance(answer, list) else [answer])]
+
+
+def results_of(sent: bytes, answers: list[Any]) -> bool:
+    return any("result" in one for one in flat(answers))
+
+
+def method_of(sent: bytes) -> str | None:
+    """The method of a single request whose answer can be told to be its own."""
+    try:
+        value = orjson.loads(sent)
+    except orjson.JSONDecodeError:
+        return None
+    return value.get("method") if isinstance(value, dict) and isinstance(value.get("method"), str) else None
+
+
+@pytest.mark.deadline(60 + COUNT / 50)
+async def test_no_generated_request_breaks_anything_or_gets_what_its_key_does_not_cover(
+    open_guarded: OpenGuarded,
+) -> None:
+    keys = [key_settings(key_id, scopes) for key_id, scopes in KEYS.items()]
+    keys.append(key_settings("foreign", tenant="other"))
+    packages = ["arbor", "gitsync", "claudecode"]
+    kinds: Counter[str] = Counter()
+    async with open_guarded(*keys, packages=packages, settings={"logging": {"level": "info"}}) as host:
+        methods = (await host.client.call("rpc.discover"))["methods"]
+        by_name = {one["name"]: one for one in methods}
+        generator = Generator(methods, SEED)
+        attackers = {key_id: Attacker(host, key_id) for key_id in (*KEYS, "foreign", None)}
+        names = list(attackers)
+        discover = b'{"jsonrpc":"2.0","method":"rpc.discover","id":1}'
+        shown = (await attackers["narrowed"].send(discover))[0]["result"]["methods"]
+        narrowing = {one["name"] for one in shown if not one["x-clonk-target"]}
+        for number in range(COUNT):
+            key_id = names[number % len(names)]
+            sent = generator.message()
+            answers = await attackers[key_id].send(sent)
+            for one in flat(answers):
+                kind = one["error"]["data"]["kind"] if "error" in one else "ok"
+                kinds[kind] += 1
+                assert kind != "internal", (number, sent[:2000], one)
+            called = by_name.get(method_of(sent) or "")
+            if called is not None and results_of(sent, answers):
+                check_allowed(key_id, called, narrowing, (number, sent))
+        log = host.log_text
+    assert '"exception"' not in log
+    assert "Traceback" not in log
+    # The generator reaches what it is meant to reach.
+    assert kinds.keys() >= {"ok", "forbidden", "invalid_params", "invalid_request", "parse_error", "unauthenticated"}
+    assert kinds["ok"] > COUNT / 50
+    print(f"{COUNT} messages: {dict(kinds.most_common())}")
+
+
+def check_allowed(key_id: str | None, called: dict[str, Any], narrowing: set[str], sent: tuple[int, bytes]) -> None:
+    """Assert that a key may have had a result of this method."""
+    if key_id is None:
+        assert called["x-clonk-anonymous"], sent
+    elif key_id == "foreign":
+        raise AssertionError(sent)
+    elif key_id == "narrowed":
+        # Its target is one of its own, or it is one of those that look at each target themselves.
+        target = called["x-clonk-target"]
+        assert called["x-clonk-scope"] is None or target or called["name"] in narrowing, sent
+        assert not target or called["x-clonk-scope"] is None or b"ci-1" in sent[1], sent
+    else:
+        assert called["x-clonk-scope"] is None or any(covers(scope, called) for scope in KEYS[key_id]), sent
