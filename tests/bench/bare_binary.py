@@ -17,10 +17,10 @@ from typing import Any, Final
 import attrs
 import trio
 
-from clonk_claudecode.binary import BinaryFinder
-from clonk_claudecode.environment import build_environment, credential_pipe, prepare_config_dir
-from clonk_claudecode.launch import build_arguments
-from clonk_claudecode.spec import Credential, EngineSettings, SessionSpec
+from clonk_claudecode.engine.binary import BinaryFinder
+from clonk_claudecode.engine.environment import build_environment, credential_pipe, prepare_config_dir
+from clonk_claudecode.engine.launch import build_arguments
+from clonk_claudecode.engine.spec import Credential, EngineSettings, SessionSpec
 from tests.bench.processes import TOKEN, scrubbed_environment
 
 PIPE_BYTES: Final = 256 * 1024

@@ -8,13 +8,13 @@ from uuid import uuid4
 import attrs
 import pytest
 
-from clonk_claudecode.binary import Binary, BinaryFinder
-from clonk_claudecode.engine import Engine, open_engine
+from clonk_claudecode.engine.binary import Binary, BinaryFinder
+from clonk_claudecode.engine.engine import Engine, open_engine
+from clonk_claudecode.engine.outcome import TurnResult
+from clonk_claudecode.engine.process_table import marked
+from clonk_claudecode.engine.spec import Credential, EngineSettings, SessionSpec
 from clonk_claudecode.errors import BinaryMissing
 from clonk_claudecode.events import TextDelta, TurnItem
-from clonk_claudecode.outcome import TurnResult
-from clonk_claudecode.process_table import marked
-from clonk_claudecode.spec import Credential, EngineSettings, SessionSpec
 from clonk_claudecode.testing.scripted_model import ScriptedModel, scripted_model
 
 TOKEN = "sk-ant-api03-scripted-and-worthless"

@@ -6,11 +6,11 @@ from typing import Any
 import attrs
 import pytest
 
-from clonk_claudecode.binary import Binary
 from clonk_claudecode.checks import CREDENTIAL_VARIABLES, checks
-from clonk_claudecode.engine import open_engine
+from clonk_claudecode.engine.binary import Binary
+from clonk_claudecode.engine.engine import open_engine
+from clonk_claudecode.engine.spec import EngineSettings, SessionSpec
 from clonk_claudecode.settings import ClaudeCodeSettings, SessionSettings
-from clonk_claudecode.spec import EngineSettings, SessionSpec
 from clonk_core.config.nodes import Origin
 from clonk_core.plugin import CheckResult
 

@@ -6,10 +6,10 @@ from typing import Any, Literal
 import pytest
 
 from clonk_claudecode.credentials import Credentials
-from clonk_claudecode.environment import MAX_SECRET_BYTES
+from clonk_claudecode.engine.environment import MAX_SECRET_BYTES
+from clonk_claudecode.engine.spec import EngineSettings
 from clonk_claudecode.errors import SecretUnavailable
 from clonk_claudecode.settings import ClaudeCodeSettings
-from clonk_claudecode.spec import EngineSettings
 from clonk_core.config.nodes import Origin
 
 Where = Literal["file", "environment"]

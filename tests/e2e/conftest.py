@@ -9,7 +9,7 @@ import psutil
 import pytest
 import trio
 
-from clonk_claudecode.binary import BinaryFinder
+from clonk_claudecode.engine.binary import BinaryFinder
 from clonk_claudecode.errors import BinaryMissing
 from clonk_claudecode.testing.scripted_model import ScriptedModel, scripted_model
 from clonk_core.testing.server_process import ServerProcess, server_process

@@ -6,8 +6,8 @@ from typing import Final
 
 import trio
 
-from clonk_claudecode.binary import BinaryFinder
 from clonk_claudecode.credentials import Credentials, ReadSecret
+from clonk_claudecode.engine.binary import BinaryFinder
 from clonk_claudecode.settings import ClaudeCodeSettings
 from clonk_core.plugin import CallError, Check, CheckResult, SettingOrigin
 

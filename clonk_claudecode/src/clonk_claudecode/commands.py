@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from clonk_claudecode.chat_command import chat
-from clonk_claudecode.demo import demo
+from clonk_claudecode.demo.command import demo
+from clonk_claudecode.terminal.command import chat
 from clonk_core.plugin import Command
 
 

@@ -8,10 +8,10 @@ from typing import Final, Literal, TypeAlias
 import attrs
 import trio
 
-from clonk_claudecode.environment import MAX_SECRET_BYTES
+from clonk_claudecode.engine.environment import MAX_SECRET_BYTES
+from clonk_claudecode.engine.spec import Credential, EngineSettings
 from clonk_claudecode.errors import SecretUnavailable
 from clonk_claudecode.settings import STORED_API_KEY, STORED_OAUTH_TOKEN, ClaudeCodeSettings
-from clonk_claudecode.spec import Credential, EngineSettings
 from clonk_core.plugin import Log, SettingOrigin
 
 ReadSecret: TypeAlias = Callable[[str], Awaitable[str | None]]

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Final
 
+from clonk_claudecode.engine.spec import EngineSettings, SessionSpec
 from clonk_claudecode.messages import StoredSession
 from clonk_claudecode.settings import ClaudeCodeSettings
-from clonk_claudecode.spec import EngineSettings, SessionSpec
 
 CONFIG_FOLDER: Final = "claude"
 """Below the package's data directory: the binary's own files, transcripts among them."""

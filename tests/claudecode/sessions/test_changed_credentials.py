@@ -39,7 +39,7 @@ async def _park(hub: TestHost) -> None:
         activation for _, activation in hub.app.realm._loader.activations if activation.namespace == "claudecode"
     )
     session = await hub.client.call("claudecode.get", name="one")
-    await activation._running_engine().park(session["id"])  # type: ignore[attr-defined]
+    await activation._sessions.running_engine().park(session["id"])  # type: ignore[attr-defined]
 
 
 async def test_a_stored_token_that_is_changed_reaches_the_session_at_its_next_start(

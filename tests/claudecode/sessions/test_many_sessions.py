@@ -12,12 +12,12 @@ import pytest
 import trio
 import trio.testing
 
-from clonk_claudecode.engine import Engine
-from clonk_claudecode.launch import has_transcript
-from clonk_claudecode.live_session import LiveSession
-from clonk_claudecode.slots import Slot
-from clonk_claudecode.spec import SessionSpec
-from clonk_claudecode.turn import Turn
+from clonk_claudecode.engine.engine import Engine
+from clonk_claudecode.engine.launch import has_transcript
+from clonk_claudecode.engine.live_session import LiveSession
+from clonk_claudecode.engine.slots import Slot
+from clonk_claudecode.engine.spec import SessionSpec
+from clonk_claudecode.engine.turn import Turn
 from clonk_core.testing.host import TestHost
 
 COUNT = 10_000

@@ -8,10 +8,10 @@ import attrs
 import pytest
 import trio
 
-from clonk_claudecode.engine import open_engine
+from clonk_claudecode.engine.engine import open_engine
+from clonk_claudecode.engine.spec import EngineSettings, SessionSpec
 from clonk_claudecode.errors import BinaryMissing, ProcessDied
 from clonk_claudecode.metrics import CountedSessions
-from clonk_claudecode.spec import EngineSettings, SessionSpec
 from clonk_core.host.plugin_metrics import PackageMetrics
 from clonk_core.observe.metrics import PrometheusMetrics
 from clonk_core.testing.host import TestHost, open_host

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import trio
 
-from clonk_claudecode.binary import BinaryFinder
+from clonk_claudecode.engine.binary import BinaryFinder
 from clonk_claudecode.errors import BinaryMissing
 from clonk_claudecode.testing.script import Fail, Reply, Rule, ToolUse, Wait
 from clonk_claudecode.testing.scripted_model import ScriptedModel

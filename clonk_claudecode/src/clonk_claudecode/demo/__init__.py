@@ -1,0 +1,1 @@
+"""`clonk demo`: the whole way, against a scripted model."""

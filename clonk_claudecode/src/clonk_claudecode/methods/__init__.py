@@ -1,0 +1,1 @@
+"""The methods of `claudecode`, by subject; `activation.py` puts them together."""

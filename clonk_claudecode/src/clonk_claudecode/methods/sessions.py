@@ -1,0 +1,142 @@
+"""Methods about whole sessions: making, finding, deleting."""
+
+import uuid
+from typing import Annotated
+
+import trio
+
+from clonk_claudecode.errors import SessionNotFound
+from clonk_claudecode.messages import (
+    CreatedSession,
+    Session,
+    SessionName,
+    SessionSummary,
+    StoredSession,
+    SystemPrompt,
+)
+from clonk_claudecode.methods.base import Methods
+from clonk_claudecode.sessions import name_taken, now
+from clonk_claudecode.settings import Model, PermissionMode
+from clonk_claudecode.store import session_rows
+from clonk_claudecode.turns.answer import forget
+from clonk_core.plugin import Call, Conflict, Forbidden, Ge, InvalidParams, Le, NotFound, method, new_id
+
+
+class SessionMethods(Methods):
+    """Create sessions, look at them, delete them."""
+
+    @method(target="name", errors=[Conflict, InvalidParams, Forbidden])
+    async def create(
+        self,
+        call: Call,
+        name: SessionName,
+        working_dir: str | None = None,
+        model: Model | None = None,
+        system_prompt: SystemPrompt | None = None,
+        permission_mode: PermissionMode | None = None,
+    ) -> CreatedSession:
+        """Create a new Claude Code session.
+
+        Args:
+            name: Its name: 1 to 64 of letters, digits, `.`, `_` and `-`; unique.
+            working_dir: Where Claude works: an existing folder under an allowed root, absolute. When left out, the
+                configured one; when that does not exist, a new folder of the session's own.
+            model: `sonnet`, `opus`, `haiku`, or a model's full name; the configured default when left out.
+            system_prompt: Added to the end of Claude Code's own system prompt; at most 100,000 characters.
+            permission_mode: What the session may do without asking; the configured default when left out.
+                `bypassPermissions` needs the scope `claudecode:bypass`. A tool that would ask is refused in this
+                version.
+        """
+        mode = permission_mode or self._sessions.settings.session.permission_mode
+        if mode == "bypassPermissions" and permission_mode is not None and not call.caller.may("claudecode:bypass"):
+            raise Forbidden("bypassPermissions needs the scope 'claudecode:bypass'", scope="claudecode:bypass")
+        if await self._sessions.database.read(session_rows.session_by_name, name) is not None:
+            raise name_taken(name)
+        session_id = new_id("sess")
+        folder = await trio.to_thread.run_sync(self._sessions.working_dirs.choose, working_dir, session_id)
+        created_at = now()
+        session = StoredSession(
+            id=session_id,
+            name=name,
+            claude_session_id=str(uuid.uuid4()),
+            working_dir=str(folder),
+            model=model or self._sessions.settings.default_model,
+            system_prompt=system_prompt,
+            permission_mode=mode,
+            tree_id=None,
+            head_node_id=None,
+            message_count=0,
+            created_at=created_at,
+            last_active_at=created_at,
+        )
+        if not await self._sessions.database.run(session_rows.insert_session, session):
+            await trio.to_thread.run_sync(self._sessions.working_dirs.drop_empty, session_id)
+            raise name_taken(name)
+        self._sessions.metrics.sessions_changed(1)
+        return CreatedSession(
+            name=session.name,
+            id=session.id,
+            created_at=session.created_at,
+            working_dir=session.working_dir,
+            model=session.model,
+        )
+
+    @method(scope=("read", "chat"), target="name", read_only=True, idempotent=True, errors=[NotFound])
+    async def get(self, name: SessionName) -> Session:
+        """Return one session.
+
+        Args:
+            name: The session.
+        """
+        session = await self._sessions.find(name)
+        turn = self._sessions.engine.running(session.id) if self._sessions.engine else None
+        return Session(
+            **self._sessions.summary(session),
+            system_prompt=session.system_prompt,
+            permission_mode=session.permission_mode,
+            claude_session_id=session.claude_session_id,
+            tree_id=session.tree_id,
+            snapshot_id=session.head_node_id,
+            subscription=turn.turn_id if turn else None,
+        )
+
+    @method(scope=("read", "chat"), narrows=True, read_only=True, idempotent=True, errors=[NotFound])
+    async def list(
+        self, call: Call, limit: Annotated[int, Ge(1), Le(1000)] = 100, after: SessionName | None = None
+    ) -> tuple[SessionSummary, ...]:
+        """List sessions, newest first.
+
+        Args:
+            limit: At most this many, 1 to 1000.
+            after: Name or id of the last session of the page before; the list goes on behind it.
+        """
+        found: list[StoredSession] = []
+        while len(found) < limit:
+            page = await self._sessions.database.read(session_rows.list_sessions, limit, after)
+            if page is None:
+                raise NotFound(f"there is no session {after!r} to go on behind")
+            found += [session for session in page if call.may_reach(session.name)]
+            if len(page) < limit or not call.is_narrowed:
+                break
+            after = page[-1].id
+        return tuple(SessionSummary(**self._sessions.summary(session)) for session in found[:limit])
+
+    @method(target="name", destructive=True, errors=[NotFound])
+    async def delete(self, name: SessionName) -> bool:
+        """Delete a session, its history and its transcript; a running turn is stopped first. True when it is gone.
+
+        The files in its working directory stay, and so does its tree in `arbor`.
+
+        Args:
+            name: The session.
+        """
+        session = await self._sessions.find(name)
+        # Out of the store first: from then on no new turn finds it.
+        if not await self._sessions.database.run(session_rows.delete_session, session.id):
+            raise SessionNotFound(name)
+        try:
+            await forget(self._sessions.host, self._sessions.engine, session)
+        finally:
+            self._sessions.metrics.sessions_changed(-1)
+        await trio.to_thread.run_sync(self._sessions.working_dirs.drop_empty, session.id)
+        return True

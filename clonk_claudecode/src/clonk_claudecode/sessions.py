@@ -1,0 +1,84 @@
+"""The sessions of one realm, as the methods share them: settings, store, folders, and the engine while it runs."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from clonk_claudecode.engine.engine import Engine
+from clonk_claudecode.errors import SessionNotFound
+from clonk_claudecode.messages import StoredSession
+from clonk_claudecode.metrics import CountedSessions
+from clonk_claudecode.settings import ClaudeCodeSettings
+from clonk_claudecode.store import session_rows
+from clonk_claudecode.turns.tool_audit import Denials
+from clonk_claudecode.working_dir import WorkingDirs
+from clonk_core.plugin import Conflict, Database, Host, Unavailable
+
+
+class Sessions:
+    """What the groups of methods work on.
+
+    Attributes:
+        host: What the host gives.
+        settings: The section `claudecode`.
+        database: `claudecode.db`.
+        working_dirs: The folders of sessions.
+        metrics: Count sessions, processes and turns.
+        denials: Which tool uses were denied.
+        engine: Runs the processes; None while it is starting and after it has failed.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.settings: ClaudeCodeSettings = host.settings or ClaudeCodeSettings()
+        self.database: Database = host.database("claudecode", migrations="clonk_claudecode.migrations")
+        self.working_dirs = WorkingDirs(
+            configured=self.settings.session.working_dir, own=host.workspaces_dir, roots=host.workspace_roots
+        )
+        self.metrics = CountedSessions(host.metrics)
+        self.denials = Denials()
+        self.engine: Engine | None = None
+
+    async def find(self, name: str) -> StoredSession:
+        """Return the session of that name.
+
+        Raises:
+            SessionNotFound: There is none.
+        """
+        session = await self.database.read(session_rows.session_by_name, name)
+        if session is None:
+            raise SessionNotFound(name)
+        return session
+
+    def running_engine(self) -> Engine:
+        """Return the engine.
+
+        Raises:
+            Unavailable: It does not run.
+        """
+        if self.engine is None:
+            raise Unavailable("the session engine is starting or has failed; `hub.plugins` says why")
+        return self.engine
+
+    def summary(self, session: StoredSession) -> dict[str, Any]:
+        """Return the members of a `SessionSummary`, which a `Session` has too."""
+        return {
+            "name": session.name,
+            "id": session.id,
+            "created_at": session.created_at,
+            "last_active_at": session.last_active_at,
+            "working_dir": session.working_dir,
+            "model": session.model,
+            "state": self.engine.state(session.id) if self.engine else "parked",
+            "message_count": session.message_count,
+        }
+
+
+def now() -> datetime:
+    """Return the clock time in whole milliseconds, as the store keeps it."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def name_taken(name: str) -> Conflict:
+    """Return the error for a name that another session has."""
+    return Conflict(f"there is a session {name!r} already; choose another name or delete it", name=name)

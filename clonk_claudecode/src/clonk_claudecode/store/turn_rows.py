@@ -1,0 +1,43 @@
+"""Turns."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from clonk_claudecode.messages import StoredSession
+from clonk_claudecode.store.clock import clock_text
+from clonk_claudecode.store.message_rows import add_message
+from clonk_claudecode.store.session_rows import SESSION_BY_ID, SESSION_COLUMNS, session_of
+from clonk_core.plugin import Transaction
+
+START_TURN: Final = "insert into turns (id, session_id, started_at) values (:id, :session_id, :now)"
+END_TURN: Final = "update turns set ended_at = :now, outcome = :outcome where id = :id and ended_at is null"
+OPEN_TURNS: Final = f"""
+    select turns.id, {", ".join("sessions." + column.strip() for column in SESSION_COLUMNS.split(","))}
+    from turns join sessions on sessions.id = turns.session_id where turns.ended_at is null order by turns.id"""
+
+
+def begin_turn(transaction: Transaction, turn_id: str, session_id: str, now: datetime) -> StoredSession | None:
+    """Note that a turn runs and return its session as it is now; None when that was deleted."""
+    row = transaction.one(SESSION_BY_ID, {"id": session_id})
+    if row is None:
+        return None
+    transaction.execute(START_TURN, {"id": turn_id, "session_id": session_id, "now": clock_text(now)})
+    return session_of(row)
+
+
+def end_turn(transaction: Transaction, turn_id: str, outcome: str, now: datetime) -> None:
+    """Note that a turn has ended."""
+    transaction.execute(END_TURN, {"id": turn_id, "outcome": outcome, "now": clock_text(now)})
+
+
+def cut_off_turn(transaction: Transaction, turn_id: str, now: datetime, message: Mapping[str, Any] | None) -> None:
+    """Note that a turn was cut off, with what was shown of its last answer, as `add_message` takes it."""
+    if message is not None:
+        add_message(transaction, **message)
+    end_turn(transaction, turn_id, "failed", now)
+
+
+def open_turns(transaction: Transaction) -> list[tuple[str, StoredSession]]:
+    """Return the turns that have no end: after a start, those that a crash cut off."""
+    return [(row[0], session_of(row[1:])) for row in transaction.all(OPEN_TURNS)]

@@ -1,0 +1,1 @@
+"""`clonk chat`: a session in the terminal."""

@@ -1,0 +1,138 @@
+"""A prompt and its answer, as a run: what the client sees of the turn, what is kept of it, what others are told."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, TypeAlias
+
+import attrs
+import trio
+
+from clonk_claudecode.engine.engine import Engine
+from clonk_claudecode.engine.spec import SessionSpec
+from clonk_claudecode.engine.turn import Turn
+from clonk_claudecode.errors import SessionNotFound
+from clonk_claudecode.events import ChatEvent, ToolResult, ToolUse, TranscriptEntry
+from clonk_claudecode.messages import ChatDone, Started, StoredSession, TurnEnded
+from clonk_claudecode.transcripts import delete_transcript
+from clonk_claudecode.turns.recorder import Recorder, begin_turn
+from clonk_claudecode.turns.tool_audit import Denials, ToolAudit, note_unread, open_tool_audit
+from clonk_core.plugin import Call, Database, Host
+
+AnswerEvent: TypeAlias = Started | ChatEvent | ChatDone
+
+END_S: Final = 5.0
+"""To note the end of a turn that is being cancelled. A commit takes milliseconds; what could not be noted, the next
+start notes."""
+
+EXCERPT_CHARS: Final = 2000
+"""Of the prompt, in what others are told."""
+
+
+@attrs.frozen(kw_only=True)
+class Answerer:
+    """Has a session answer prompts.
+
+    Attributes:
+        host: What the host gives.
+        database: Holds the history.
+        engine: Runs the session's process.
+        session: As it was when the prompt came.
+        spec: The same, for the engine.
+        denials: Which tool uses were denied.
+    """
+
+    host: Host
+    database: Database
+    engine: Engine
+    session: StoredSession
+    spec: SessionSpec
+    denials: Denials
+
+    async def answer(self, prompt: str, call: Call) -> AsyncIterator[AnswerEvent]:
+        """Say `prompt` to the session and yield what clients see of the turn, to its `done`."""
+        turn_id = call.run_id or call.id
+        prompt_uuid = str(uuid.uuid4())
+        async with (
+            open_tool_audit(self.host, self.session.name, turn_id, self.denials) as tools,
+            self._turn(prompt, turn_id, prompt_uuid, tools) as turn,
+        ):
+            call.on_stop(turn.request_stop)
+            recorder = await begin_turn(self.host, self.database, self.session.id, turn_id)
+            if recorder is not None:
+                async with _noting_the_end(turn, recorder):
+                    await recorder.prompt(prompt, prompt_uuid)
+                    yield self._started(recorder.snapshot_id)
+                    async for item in turn:
+                        if isinstance(item, TranscriptEntry):
+                            await recorder.entry(item)
+                            continue
+                        if isinstance(item, ToolUse | ToolResult):
+                            await tools.note(item)
+                            await recorder.tool(item)
+                        yield item
+        if recorder is None:  # it was deleted while this turn waited for its process
+            await forget(self.host, self.engine, self.session)
+            raise SessionNotFound(self.session.name)
+        await self._tell_others(turn, recorder.snapshot_id, prompt)
+        yield ChatDone(
+            outcome=turn.result.outcome,
+            error=None if turn.result.error is None else self.host.error_object(turn.result.error),
+            snapshot_id=recorder.snapshot_id,
+            usage=turn.result.tokens,
+        )
+
+    @asynccontextmanager
+    async def _turn(self, prompt: str, turn_id: str, prompt_uuid: str, tools: ToolAudit) -> AsyncIterator[Turn]:
+        """Run the turn; the tools used in it are known to `tools` when it is over, whether they were shown or not."""
+        turn: Turn | None = None
+        try:
+            async with self.engine.turn(self.spec, prompt, turn_id=turn_id, prompt_uuid=prompt_uuid) as turn:
+                yield turn
+        finally:
+            if turn is not None:
+                with trio.move_on_after(END_S, shield=True):
+                    await note_unread(turn, tools)
+
+    def _started(self, snapshot_id: str | None) -> Started:
+        return Started(
+            session=self.session.name,
+            session_id=self.session.id,
+            model=self.session.model,
+            snapshot_id=snapshot_id,
+        )
+
+    async def _tell_others(self, turn: Turn, snapshot_id: str | None, prompt: str) -> None:
+        await self.host.emit(
+            TurnEnded(
+                session=self.session.name,
+                session_id=self.session.id,
+                working_dir=self.session.working_dir,
+                subscription=turn.turn_id,
+                outcome=turn.result.outcome,
+                prompt=prompt[:EXCERPT_CHARS],
+                snapshot_id=snapshot_id,
+            )
+        )
+
+
+@asynccontextmanager
+async def _noting_the_end(turn: Turn, recorder: Recorder) -> AsyncIterator[None]:
+    """Note how the turn has ended when its events have been read, or when their reader gives up."""
+    outcome = "failed"
+    try:
+        yield
+        outcome = turn.result.outcome
+    except trio.Cancelled:
+        outcome = "cancelled"
+        raise
+    finally:
+        with trio.move_on_after(END_S, shield=True):
+            await recorder.end(outcome)
+
+
+async def forget(host: Host, engine: Engine | None, session: StoredSession) -> None:
+    """End the process of a session that is no longer in the store, and delete its transcript."""
+    if engine is not None:
+        await engine.park(session.id)
+    await trio.to_thread.run_sync(delete_transcript, host.data_dir, session.claude_session_id)
