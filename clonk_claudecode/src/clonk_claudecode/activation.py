@@ -7,9 +7,11 @@ import trio
 from clonk_claudecode.credentials import Credentials
 from clonk_claudecode.engine.engine import open_engine
 from clonk_claudecode.engine.permissions import deny_all
+from clonk_claudecode.methods.changes import ChangeMethods
 from clonk_claudecode.methods.chat import ChatMethods
 from clonk_claudecode.methods.history import HistoryMethods
 from clonk_claudecode.methods.sessions import SessionMethods
+from clonk_claudecode.methods.sharing import SharingMethods
 from clonk_claudecode.sessions import Sessions
 from clonk_claudecode.setup import engine_settings
 from clonk_claudecode.store import session_rows
@@ -17,7 +19,7 @@ from clonk_claudecode.turns.recovery import close_cut_turns
 from clonk_core.plugin import Host
 
 
-class ClaudeCode(SessionMethods, ChatMethods, HistoryMethods):
+class ClaudeCode(SessionMethods, ChangeMethods, ChatMethods, HistoryMethods, SharingMethods):
     """Claude Code sessions: create one, send it prompts, read its history."""
 
     namespace = "claudecode"
@@ -36,16 +38,19 @@ class ClaudeCode(SessionMethods, ChatMethods, HistoryMethods):
         """Run the engine: it owns the sessions' processes."""
         sessions, host = self._sessions, self._sessions.host
         credentials = Credentials(sessions.settings, secret=host.secret, origin=host.setting_origin, log=host.log)
-        async with open_engine(
-            engine_settings(sessions.settings, host.data_dir),
-            decide=sessions.denials.noting(deny_all),
-            complete=credentials.complete,
-            log=host.log,
-            metrics=sessions.metrics,
-        ) as engine:
-            sessions.engine = engine
+        async with (
+            open_engine(
+                engine_settings(sessions.settings, host.data_dir),
+                decide=sessions.denials.noting(deny_all),
+                complete=credentials.complete,
+                log=host.log,
+                metrics=sessions.metrics,
+            ) as engine,
+            trio.open_nursery() as background,
+        ):
+            sessions.engine, sessions.background = engine, background
             started()
             try:
                 await trio.sleep_forever()
             finally:
-                sessions.engine = None
+                sessions.engine = sessions.background = None

@@ -4,6 +4,7 @@ NotFound (404)
 └── SessionNotFound      not_found                      there is no session of that name
 Conflict (409)
 ├── SessionBusy          claudecode.session_busy        a turn is running; `subscription` names its run
+├── SessionArchived      claudecode.session_archived    the session was put aside
 └── WorkingDirLost       claudecode.working_dir_lost    the session's folder is gone or was replaced
 Unavailable (503)
 ├── BinaryMissing        claudecode.binary_missing      no Claude Code binary; says how to install it
@@ -52,6 +53,15 @@ class SessionBusy(Conflict):
             "`claudecode.interrupt`, or try again when it is done",
             subscription=turn_id,
         )
+
+
+class SessionArchived(Conflict):
+    """The session was put aside and takes no prompts."""
+
+    kind = "claudecode.session_archived"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the session {name!r} is archived; `claudecode.archive` with archived=false takes it back")
 
 
 class WorkingDirLost(Conflict):

@@ -7,11 +7,14 @@ import attrs
 
 from clonk_claudecode.events import TokenCount
 from clonk_claudecode.settings import PermissionMode
+from clonk_claudecode.sharing.messages import Watcher
 from clonk_core.plugin import Done, JsonValue, MaxLen, MinLen, Pattern
 
 SessionName = Annotated[
     str, MinLen(1), MaxLen(64), Pattern(r"[A-Za-z0-9._-]{1,64}", "1 to 64 of letters, digits, `.`, `_` and `-`")
 ]
+
+Metadata = Annotated[dict[str, Annotated[str, MaxLen(1000)]], MaxLen(50)]
 
 SystemPrompt = Annotated[str, MaxLen(100_000)]
 
@@ -45,11 +48,17 @@ class SessionSummary(CreatedSession):
         last_active_at: When it last got a prompt or answered.
         state: `busy` while it answers, `idle` when its process waits warm, `parked` when it has none.
         message_count: Messages in its history.
+        owner: Who created it: a key's id, `user:` and a subject, `local`.
+        metadata: What its users keep with it.
+        archived_at: When it was put aside; null when it was not.
     """
 
     last_active_at: datetime
     state: Literal["busy", "idle", "parked"]
     message_count: int
+    owner: str
+    metadata: dict[str, str]
+    archived_at: datetime | None
 
 
 @attrs.frozen(kw_only=True)
@@ -63,6 +72,7 @@ class Session(SessionSummary):
         tree_id: Its tree in `arbor`; null before the first message, and when arbor is not installed.
         snapshot_id: The node of its last message; null when there is none.
         subscription: The run that answers now; null when none does.
+        watchers: Who watches it now (`claudecode.attach`).
     """
 
     system_prompt: str | None
@@ -71,6 +81,7 @@ class Session(SessionSummary):
     tree_id: str | None
     snapshot_id: str | None
     subscription: str | None
+    watchers: tuple[Watcher, ...]
 
 
 @attrs.frozen(kw_only=True)
@@ -183,3 +194,6 @@ class StoredSession:
     message_count: int
     created_at: datetime
     last_active_at: datetime
+    owner: str = ""
+    metadata: dict[str, str] = attrs.field(factory=dict)
+    archived_at: datetime | None = None

@@ -1,13 +1,15 @@
 """The sessions of one realm, as the methods share them: settings, store, folders, and the engine while it runs."""
 
-from datetime import UTC, datetime
 from typing import Any
+
+import trio
 
 from clonk_claudecode.engine.engine import Engine
 from clonk_claudecode.errors import SessionNotFound
-from clonk_claudecode.messages import StoredSession
+from clonk_claudecode.messages import Session, StoredSession
 from clonk_claudecode.metrics import CountedSessions
 from clonk_claudecode.settings import ClaudeCodeSettings
+from clonk_claudecode.sharing.watching import Watching
 from clonk_claudecode.store import session_rows
 from clonk_claudecode.turns.tool_audit import Denials
 from clonk_claudecode.working_dir import WorkingDirs
@@ -24,7 +26,9 @@ class Sessions:
         working_dirs: The folders of sessions.
         metrics: Count sessions, processes and turns.
         denials: Which tool uses were denied.
+        watching: Who watches which session.
         engine: Runs the processes; None while it is starting and after it has failed.
+        background: For tasks that outlive a call; None as the engine.
     """
 
     def __init__(self, host: Host) -> None:
@@ -36,7 +40,9 @@ class Sessions:
         )
         self.metrics = CountedSessions(host.metrics)
         self.denials = Denials()
+        self.watching = Watching()
         self.engine: Engine | None = None
+        self.background: trio.Nursery | None = None
 
     async def find(self, name: str) -> StoredSession:
         """Return the session of that name.
@@ -59,6 +65,20 @@ class Sessions:
             raise Unavailable("the session engine is starting or has failed; `hub.plugins` says why")
         return self.engine
 
+    def describe(self, session: StoredSession) -> Session:
+        """Return a session as callers see it."""
+        turn = self.engine.running(session.id) if self.engine else None
+        return Session(
+            **self.summary(session),
+            system_prompt=session.system_prompt,
+            permission_mode=session.permission_mode,
+            claude_session_id=session.claude_session_id,
+            tree_id=session.tree_id,
+            snapshot_id=session.head_node_id,
+            subscription=turn.turn_id if turn else None,
+            watchers=self.watching.watchers(session.id),
+        )
+
     def summary(self, session: StoredSession) -> dict[str, Any]:
         """Return the members of a `SessionSummary`, which a `Session` has too."""
         return {
@@ -70,13 +90,10 @@ class Sessions:
             "model": session.model,
             "state": self.engine.state(session.id) if self.engine else "parked",
             "message_count": session.message_count,
+            "owner": session.owner,
+            "metadata": session.metadata,
+            "archived_at": session.archived_at,
         }
-
-
-def now() -> datetime:
-    """Return the clock time in whole milliseconds, as the store keeps it."""
-    moment = datetime.now(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def name_taken(name: str) -> Conflict:

@@ -4,6 +4,7 @@ Looked at when a session is created, and again before each prompt: folders, link
 """
 
 import contextlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -57,6 +58,10 @@ class WorkingDirs:
         """Remove the folder that was made for a session, if there is nothing in it."""
         with contextlib.suppress(OSError):
             (self._own / session_id).rmdir()
+
+    def drop(self, session_id: str) -> None:
+        """Remove the folder that was made for a session with all that is in it; links are removed, not followed."""
+        shutil.rmtree(self._own / session_id, ignore_errors=True)
 
     def _roots(self) -> Sequence[Path]:
         """Return what is allowed now: where a link leads may have changed."""

@@ -41,7 +41,7 @@ from clonk_core.interfaces import (
     SettingOrigin,
     Transaction,
 )
-from clonk_core.messages import Call, Caller, Done, ErrorObject, JsonValue, Outcome, StopReason
+from clonk_core.messages import Call, Caller, Done, ErrorObject, Event, JsonValue, Outcome, StopReason
 
 if TYPE_CHECKING:
     from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
@@ -63,6 +63,7 @@ __all__ = [
     "DeadlineExceeded",
     "Done",
     "ErrorObject",
+    "Event",
     "Following",
     "Forbidden",
     "Gauge",

@@ -25,8 +25,10 @@ FAST_S = 0.05
 
 FILL = f"""
 with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < {COUNT})
-insert into sessions select 'sess_' || printf('%026d', n), 's' || n, 'uuid' || n, '/w', 'sonnet', null, 'default',
-    null, null, 0, '2026-01-01T00:00:00.000+00:00', '2026-01-01T00:00:00.000+00:00' from numbers"""
+insert into sessions (
+    id, name, claude_session_id, working_dir, model, permission_mode, message_count, created_at, last_active_at)
+select 'sess_' || printf('%026d', n), 's' || n, 'uuid' || n, '/w', 'sonnet', 'default', 0,
+    '2026-01-01T00:00:00.000+00:00', '2026-01-01T00:00:00.000+00:00' from numbers"""
 
 
 def _fastest_s(seconds: list[float]) -> float:

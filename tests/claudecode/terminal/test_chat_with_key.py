@@ -11,12 +11,12 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
-from tests.claudecode.terminal.test_chat_command import Terminal
 
 from clonk_claudecode.engine.binary import BinaryFinder
 from clonk_claudecode.errors import BinaryMissing
 from clonk_claudecode.testing.scripted_model import scripted_model
 from clonk_core.testing.server_process import ServerProcess, server_process
+from tests.claudecode.terminal.test_chat_command import Terminal
 
 WANTED = "the server wants an API key: set CLONK_API_KEY, or CLONK_API_KEY_FILE; `clonk keys create` there makes one"
 WRONG = "this API key is not known, or is good no more; look at "

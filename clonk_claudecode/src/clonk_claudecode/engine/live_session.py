@@ -155,7 +155,8 @@ class LiveSession:
     async def _initialize(self) -> None:
         with trio.move_on_after(self._settings.start_timeout_s) as waiting:
             try:
-                await self._control.ask(subtype="initialize", hooks=None)
+                # Without that last one a system prompt counts as it was when the conversation began, for ever.
+                await self._control.ask(subtype="initialize", hooks=None, systemPromptSnapshot=False)
             except ProcessBroken as error:
                 self._fail(error)
         if waiting.cancelled_caught:

@@ -16,6 +16,7 @@ from clonk_claudecode.errors import (
     ProcessBroken,
     ProcessDied,
     SecretUnavailable,
+    SessionArchived,
     SessionBusy,
     TurnStalled,
     WorkingDirLost,
@@ -29,6 +30,7 @@ from clonk_core.plugin import Call, InvalidParams, NotFound, method
 START_ERRORS: Final = (
     NotFound,
     SessionBusy,
+    SessionArchived,
     BinaryMissing,
     BinaryTooOld,
     BinaryBroken,
@@ -57,6 +59,8 @@ class ChatMethods(Methods):
         if not prompt.strip():
             raise InvalidParams("must hold more than white space", path="$.prompt")
         session = await self._sessions.find(name)
+        if session.archived_at is not None:
+            raise SessionArchived(name)
         engine = self._sessions.running_engine()
         running = engine.running(session.id)
         if running is not None:
@@ -70,6 +74,7 @@ class ChatMethods(Methods):
             session=session,
             spec=session_spec(session, self._sessions.settings),
             denials=self._sessions.denials,
+            turn_began=self._sessions.watching.turn_began,
         )
         return answerer.answer(prompt, call)
 

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import trio
 
-from clonk_claudecode.errors import SessionNotFound
+from clonk_claudecode.clock import now
 from clonk_claudecode.messages import (
     CreatedSession,
+    Metadata,
     Session,
     SessionName,
     SessionSummary,
@@ -15,10 +16,10 @@ from clonk_claudecode.messages import (
     SystemPrompt,
 )
 from clonk_claudecode.methods.base import Methods
-from clonk_claudecode.sessions import name_taken, now
+from clonk_claudecode.sessions import name_taken
 from clonk_claudecode.settings import Model, PermissionMode
 from clonk_claudecode.store import session_rows
-from clonk_claudecode.turns.answer import forget
+from clonk_claudecode.wishes import check_metadata, check_permission_mode
 from clonk_core.plugin import Call, Conflict, Forbidden, Ge, InvalidParams, Le, NotFound, method, new_id
 
 
@@ -34,6 +35,7 @@ class SessionMethods(Methods):
         model: Model | None = None,
         system_prompt: SystemPrompt | None = None,
         permission_mode: PermissionMode | None = None,
+        metadata: Metadata | None = None,
     ) -> CreatedSession:
         """Create a new Claude Code session.
 
@@ -46,10 +48,12 @@ class SessionMethods(Methods):
             permission_mode: What the session may do without asking; the configured default when left out.
                 `bypassPermissions` needs the scope `claudecode:bypass`. A tool that would ask is refused in this
                 version.
+            metadata: What is to be kept with it: at most 50 names of at most 64 characters, each with a text of at most
+                1,000.
         """
+        check_metadata(metadata)
         mode = permission_mode or self._sessions.settings.session.permission_mode
-        if mode == "bypassPermissions" and permission_mode is not None and not call.caller.may("claudecode:bypass"):
-            raise Forbidden("bypassPermissions needs the scope 'claudecode:bypass'", scope="claudecode:bypass")
+        check_permission_mode(call.caller, permission_mode)
         if await self._sessions.database.read(session_rows.session_by_name, name) is not None:
             raise name_taken(name)
         session_id = new_id("sess")
@@ -68,6 +72,8 @@ class SessionMethods(Methods):
             message_count=0,
             created_at=created_at,
             last_active_at=created_at,
+            owner=call.caller.id,
+            metadata=metadata or {},
         )
         if not await self._sessions.database.run(session_rows.insert_session, session):
             await trio.to_thread.run_sync(self._sessions.working_dirs.drop_empty, session_id)
@@ -88,31 +94,26 @@ class SessionMethods(Methods):
         Args:
             name: The session.
         """
-        session = await self._sessions.find(name)
-        turn = self._sessions.engine.running(session.id) if self._sessions.engine else None
-        return Session(
-            **self._sessions.summary(session),
-            system_prompt=session.system_prompt,
-            permission_mode=session.permission_mode,
-            claude_session_id=session.claude_session_id,
-            tree_id=session.tree_id,
-            snapshot_id=session.head_node_id,
-            subscription=turn.turn_id if turn else None,
-        )
+        return self._sessions.describe(await self._sessions.find(name))
 
     @method(scope=("read", "chat"), narrows=True, read_only=True, idempotent=True, errors=[NotFound])
     async def list(
-        self, call: Call, limit: Annotated[int, Ge(1), Le(1000)] = 100, after: SessionName | None = None
+        self,
+        call: Call,
+        limit: Annotated[int, Ge(1), Le(1000)] = 100,
+        after: SessionName | None = None,
+        archived: bool = False,
     ) -> tuple[SessionSummary, ...]:
         """List sessions, newest first.
 
         Args:
             limit: At most this many, 1 to 1000.
             after: Name or id of the last session of the page before; the list goes on behind it.
+            archived: Whether those that were put aside are listed too.
         """
         found: list[StoredSession] = []
         while len(found) < limit:
-            page = await self._sessions.database.read(session_rows.list_sessions, limit, after)
+            page = await self._sessions.database.read(session_rows.list_sessions, limit, after, archived)
             if page is None:
                 raise NotFound(f"there is no session {after!r} to go on behind")
             found += [session for session in page if call.may_reach(session.name)]
@@ -120,23 +121,3 @@ class SessionMethods(Methods):
                 break
             after = page[-1].id
         return tuple(SessionSummary(**self._sessions.summary(session)) for session in found[:limit])
-
-    @method(target="name", destructive=True, errors=[NotFound])
-    async def delete(self, name: SessionName) -> bool:
-        """Delete a session, its history and its transcript; a running turn is stopped first. True when it is gone.
-
-        The files in its working directory stay, and so does its tree in `arbor`.
-
-        Args:
-            name: The session.
-        """
-        session = await self._sessions.find(name)
-        # Out of the store first: from then on no new turn finds it.
-        if not await self._sessions.database.run(session_rows.delete_session, session.id):
-            raise SessionNotFound(name)
-        try:
-            await forget(self._sessions.host, self._sessions.engine, session)
-        finally:
-            self._sessions.metrics.sessions_changed(-1)
-        await trio.to_thread.run_sync(self._sessions.working_dirs.drop_empty, session.id)
-        return True

@@ -4,8 +4,8 @@ import json
 from datetime import datetime
 from typing import Any, Final
 
+from clonk_claudecode.clock import clock_text
 from clonk_claudecode.messages import HistoryMessage
-from clonk_claudecode.store.clock import clock_text
 from clonk_core.plugin import JsonValue, Transaction
 
 NEXT_MESSAGE: Final = """

@@ -1,41 +1,46 @@
 """Sessions."""
 
+import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
 import attrs
 
+from clonk_claudecode.clock import clock_text
 from clonk_claudecode.messages import StoredSession
-from clonk_claudecode.store.clock import clock_text
 from clonk_core.plugin import Transaction
 
-SESSION_COLUMNS: Final = (
-    "id, name, claude_session_id, working_dir, model, system_prompt, permission_mode, tree_id, head_node_id, "
-    "message_count, created_at, last_active_at"
-)
+COLUMNS: Final = tuple(field.name for field in attrs.fields(StoredSession))
+"""The columns of a session are the members of a `StoredSession`, in their order."""
+
+SESSION_COLUMNS: Final = ", ".join(COLUMNS)
+MOMENTS: Final = ("created_at", "last_active_at", "archived_at")
+JSON_TEXTS: Final = ("metadata",)
+
 INSERT_SESSION: Final = f"""
-    insert into sessions ({SESSION_COLUMNS})
-    values (:id, :name, :claude_session_id, :working_dir, :model, :system_prompt, :permission_mode, :tree_id,
-            :head_node_id, :message_count, :created_at, :last_active_at)
+    insert into sessions ({SESSION_COLUMNS}) values ({", ".join(":" + column for column in COLUMNS)})
     on conflict (name) do nothing"""
 SESSION_BY_NAME: Final = f"select {SESSION_COLUMNS} from sessions where name = :name"
 SESSION_BY_ID: Final = f"select {SESSION_COLUMNS} from sessions where id = :id"
-SESSIONS: Final = f"select {SESSION_COLUMNS} from sessions order by id desc limit :limit"
+SESSIONS: Final = f"""
+    select {SESSION_COLUMNS} from sessions
+    where (:archived or archived_at is null)
+    order by id desc limit :limit"""
 SESSIONS_AFTER: Final = f"""
-    select {SESSION_COLUMNS} from sessions where id < (select id from sessions where name = :after or id = :after)
+    select {SESSION_COLUMNS} from sessions
+    where id < (select id from sessions where name = :after or id = :after) and (:archived or archived_at is null)
     order by id desc limit :limit"""
 COUNT_SESSIONS: Final = "select count(*) from sessions"
 SESSION_EXISTS: Final = "select 1 from sessions where name = :after or id = :after"
 DELETE_SESSION: Final = "delete from sessions where id = :id"
+OF_TREE: Final = "select 1 from sessions where tree_id = :tree_id limit 1"
+NAME_OF_ANOTHER: Final = "select 1 from sessions where name = :name and id != :id"
 
 
 def insert_session(transaction: Transaction, session: StoredSession) -> bool:
     """Store a new session; False when the name is taken."""
-    row = attrs.asdict(session) | {
-        "created_at": clock_text(session.created_at),
-        "last_active_at": clock_text(session.last_active_at),
-    }
-    transaction.execute(INSERT_SESSION, row)
+    transaction.execute(INSERT_SESSION, _values(attrs.asdict(session, recurse=False)))
     return transaction.changes() == 1
 
 
@@ -45,14 +50,23 @@ def session_by_name(transaction: Transaction, name: str) -> StoredSession | None
     return None if row is None else session_of(row)
 
 
-def list_sessions(transaction: Transaction, limit: int, after: str | None) -> list[StoredSession] | None:
+def session_by_id(transaction: Transaction, session_id: str) -> StoredSession | None:
+    """Return a session, or None."""
+    row = transaction.one(SESSION_BY_ID, {"id": session_id})
+    return None if row is None else session_of(row)
+
+
+def list_sessions(
+    transaction: Transaction, limit: int, after: str | None, archived: bool
+) -> list[StoredSession] | None:
     """Return sessions, newest first, from behind `after` (a name or an id) on; None when that is unknown."""
+    values = {"limit": limit, "after": after, "archived": archived}
     if after is None:
-        rows = transaction.all(SESSIONS, {"limit": limit})
+        rows = transaction.all(SESSIONS, {"limit": limit, "archived": archived})
     elif transaction.one(SESSION_EXISTS, {"after": after}) is None:
         return None
     else:
-        rows = transaction.all(SESSIONS_AFTER, {"limit": limit, "after": after})
+        rows = transaction.all(SESSIONS_AFTER, values)
     return [session_of(row) for row in rows]
 
 
@@ -62,25 +76,54 @@ def count_sessions(transaction: Transaction) -> int:
     return 0 if row is None else int(row[0])
 
 
+def update_session(transaction: Transaction, session_id: str, changes: Mapping[str, Any]) -> StoredSession | None:
+    """Change members of a session and return it as it is then; None when it was deleted meanwhile.
+
+    Raises:
+        NameTakenError: Its new name is another session's.
+    """
+    name = changes.get("name")
+    if name is not None and transaction.one(NAME_OF_ANOTHER, {"name": name, "id": session_id}) is not None:
+        raise NameTakenError
+    if changes:
+        assignments = ", ".join(f"{column} = :{column}" for column in COLUMNS if column in changes)
+        statement = f"update sessions set {assignments} where id = :id"
+        transaction.execute(statement, {**_values(changes), "id": session_id})
+    return session_by_id(transaction, session_id)
+
+
 def delete_session(transaction: Transaction, session_id: str) -> bool:
     """Delete a session and all that belongs to it; False when there is none."""
     transaction.execute(DELETE_SESSION, {"id": session_id})
     return transaction.changes() == 1
 
 
+def has_sessions_of_tree(transaction: Transaction, tree_id: str) -> bool:
+    """Tell whether a tree of arbor's holds the conversation of any session."""
+    return transaction.one(OF_TREE, {"tree_id": tree_id}) is not None
+
+
+class NameTakenError(Exception):
+    """Another session has that name."""
+
+
 def session_of(row: tuple[Any, ...]) -> StoredSession:
     """Return the session that a row of `SESSION_COLUMNS` holds."""
-    return StoredSession(
-        id=row[0],
-        name=row[1],
-        claude_session_id=row[2],
-        working_dir=row[3],
-        model=row[4],
-        system_prompt=row[5],
-        permission_mode=row[6],
-        tree_id=row[7],
-        head_node_id=row[8],
-        message_count=row[9],
-        created_at=datetime.fromisoformat(row[10]),
-        last_active_at=datetime.fromisoformat(row[11]),
-    )
+    values = dict(zip(COLUMNS, row, strict=True))
+    for column in MOMENTS:
+        values[column] = None if values[column] is None else datetime.fromisoformat(values[column])
+    for column in JSON_TEXTS:
+        values[column] = json.loads(values[column])
+    return StoredSession(**values)
+
+
+def _values(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return members of a session as they are stored."""
+    values = dict(members)
+    for column in MOMENTS:
+        if values.get(column) is not None:
+            values[column] = clock_text(values[column])
+    for column in JSON_TEXTS:
+        if column in values:
+            values[column] = json.dumps(values[column])
+    return values

@@ -4,7 +4,7 @@ import json
 from datetime import datetime
 from typing import Final
 
-from clonk_claudecode.store.clock import clock_text
+from clonk_claudecode.clock import clock_text
 from clonk_core.plugin import JsonValue, Transaction
 
 START_TOOL: Final = """

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from clonk_claudecode.clock import clock_text
 from clonk_claudecode.messages import StoredSession
-from clonk_claudecode.store.clock import clock_text
 from clonk_claudecode.store.message_rows import add_message
 from clonk_claudecode.store.session_rows import SESSION_BY_ID, SESSION_COLUMNS, session_of
 from clonk_core.plugin import Transaction
@@ -15,6 +15,14 @@ END_TURN: Final = "update turns set ended_at = :now, outcome = :outcome where id
 OPEN_TURNS: Final = f"""
     select turns.id, {", ".join("sessions." + column.strip() for column in SESSION_COLUMNS.split(","))}
     from turns join sessions on sessions.id = turns.session_id where turns.ended_at is null order by turns.id"""
+
+HAS_TURN: Final = "select 1 from turns where id = :id and session_id = :session_id"
+LAST_TURN: Final = "select id from turns where session_id = :session_id order by rowid desc limit 1"
+NEXT_TURN: Final = """
+    select id from turns
+    where session_id = :session_id and rowid > coalesce((select rowid from turns where id = :behind), 0)
+    order by rowid limit 1"""
+"""In the order in which they began, which need not be that of their ids: one may have waited for another."""
 
 
 def begin_turn(transaction: Transaction, turn_id: str, session_id: str, now: datetime) -> StoredSession | None:
@@ -41,3 +49,20 @@ def cut_off_turn(transaction: Transaction, turn_id: str, now: datetime, message:
 def open_turns(transaction: Transaction) -> list[tuple[str, StoredSession]]:
     """Return the turns that have no end: after a start, those that a crash cut off."""
     return [(row[0], session_of(row[1:])) for row in transaction.all(OPEN_TURNS)]
+
+
+def has_turn(transaction: Transaction, session_id: str, turn_id: str) -> bool:
+    """Tell whether a turn is one of the session's."""
+    return transaction.one(HAS_TURN, {"id": turn_id, "session_id": session_id}) is not None
+
+
+def last_turn(transaction: Transaction, session_id: str) -> str | None:
+    """Return the turn of the session that began last, None before the first."""
+    row = transaction.one(LAST_TURN, {"session_id": session_id})
+    return None if row is None else str(row[0])
+
+
+def next_turn(transaction: Transaction, session_id: str, behind: str | None) -> str | None:
+    """Return the turn that began after that of the id `behind`, the first when it is None; None when there is none."""
+    row = transaction.one(NEXT_TURN, {"session_id": session_id, "behind": behind})
+    return None if row is None else str(row[0])

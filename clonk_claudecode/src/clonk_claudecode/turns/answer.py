@@ -1,7 +1,7 @@
 """A prompt and its answer, as a run: what the client sees of the turn, what is kept of it, what others are told."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
 
@@ -40,6 +40,7 @@ class Answerer:
         session: As it was when the prompt came.
         spec: The same, for the engine.
         denials: Which tool uses were denied.
+        turn_began: Is told the session's id when a turn is in the store.
     """
 
     host: Host
@@ -48,6 +49,7 @@ class Answerer:
     session: StoredSession
     spec: SessionSpec
     denials: Denials
+    turn_began: Callable[[str], None]
 
     async def answer(self, prompt: str, call: Call) -> AsyncIterator[AnswerEvent]:
         """Say `prompt` to the session and yield what clients see of the turn, to its `done`."""
@@ -60,6 +62,7 @@ class Answerer:
             call.on_stop(turn.request_stop)
             recorder = await begin_turn(self.host, self.database, self.session.id, turn_id)
             if recorder is not None:
+                self.turn_began(self.session.id)
                 async with _noting_the_end(turn, recorder):
                     await recorder.prompt(prompt, prompt_uuid)
                     yield self._started(recorder.snapshot_id)

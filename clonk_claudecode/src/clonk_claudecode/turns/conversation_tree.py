@@ -10,6 +10,7 @@ from clonk_core.plugin import Host, InvalidParams, JsonValue, NotFound, TooLarge
 
 TREE_CREATE: Final = "arbor.tree_create"
 NODE_CREATE: Final = "arbor.node_create"
+TREE_DELETE: Final = "arbor.tree_delete"
 
 
 class ConversationTree:
@@ -57,3 +58,15 @@ class ConversationTree:
 
     async def _add_node(self, message: dict[str, JsonValue]) -> str:
         return str(await self._host.call(NODE_CREATE, tree_id=self.tree_id, parent_id=self.head_id, content=message))
+
+
+async def drop_tree(host: Host, tree_id: str) -> None:
+    """Delete a tree that no session has any more. When it fails that is logged: the session is gone all the same."""
+    if not host.has(TREE_DELETE):
+        return
+    try:
+        await host.call(TREE_DELETE, id=tree_id)
+    except NotFound:
+        pass
+    except Exception:
+        host.log.exception("a deleted session's tree stays: arbor failed", tree=tree_id)

@@ -193,7 +193,7 @@ class Realm:
                 call_id,
                 target=target,
                 deadline_s=deadline_s,
-                reaches=reach_of(caller, method) if method.narrows else None,
+                reaches=reach_of(caller, method),
             )
         except InvalidParams as error:
             named = _named(error, method.name)

@@ -1,0 +1,1 @@
+"""Sessions seen by several: who watches, what they are shown, and keys given out for one session."""

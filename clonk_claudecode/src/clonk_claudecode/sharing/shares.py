@@ -1,0 +1,68 @@
+"""Keys that are given out for one session, and taken back with it."""
+
+import contextlib
+from datetime import timedelta
+from typing import Any, Final, Literal
+
+import attrs
+
+from clonk_claudecode.clock import now
+from clonk_claudecode.errors import SessionNotFound
+from clonk_claudecode.messages import StoredSession
+from clonk_claudecode.sessions import Sessions
+from clonk_claudecode.sharing.messages import NewShare, Share
+from clonk_claudecode.store import share_rows
+from clonk_core.plugin import Caller, Forbidden, NotFound, new_id
+
+VERBS: Final[dict[str, tuple[str, ...]]] = {"read": ("read",), "chat": ("read", "chat")}
+"""What each access may do."""
+
+
+async def give_out(
+    sessions: Sessions, caller: Caller, session: StoredSession, access: Literal["read", "chat"], lifetime_s: float
+) -> NewShare:
+    """Make a key that is good for one session alone.
+
+    Raises:
+        Forbidden: It would do more than the caller may.
+        SessionNotFound: The session was deleted meanwhile.
+    """
+    for verb in VERBS[access]:
+        if not caller.may(f"claudecode:{verb}", session.name):
+            raise Forbidden(
+                f"you may not give out what you may not do: 'claudecode:{verb}'", scope=f"claudecode:{verb}"
+            )
+    moment = now()
+    share = Share(
+        id=new_id("share"),
+        access=access,
+        created_by=caller.id,
+        created_at=moment,
+        expires_at=moment + timedelta(seconds=lifetime_s),
+    )
+    # Noted first, so that a key is never there of which the session does not know.
+    if not await sessions.database.run(share_rows.add_share, session.id, share):
+        raise SessionNotFound(session.name)
+    made: Any = await sessions.host.call(
+        "keys.create",
+        id=share.id,
+        scopes=[f"claudecode:{verb}@{session.name}" for verb in VERBS[access]],
+        description=f"share of the session {session.name}",
+        expires_at=share.expires_at.isoformat(),
+    )
+    return NewShare(**attrs.asdict(share), token=made["key"])
+
+
+async def take_back(sessions: Sessions, caller: Caller, share: Share) -> None:
+    """Take a key back for good."""
+    # Whoever may change the session may take back what was given out for it, also where it can do more than they.
+    keeper = attrs.evolve(caller, tenant=sessions.host.tenant, scopes=frozenset({"*"}))
+    with contextlib.suppress(NotFound):  # a crash came between the note and the key
+        await sessions.host.hub.keys.revoke(keeper, share.id)
+    await sessions.database.run(share_rows.revoke_share, share.id, now())
+
+
+async def revoke_all(sessions: Sessions, caller: Caller, session: StoredSession) -> None:
+    """Take back every key that was given out for a session."""
+    for share in await sessions.database.read(share_rows.open_shares, session.id):
+        await take_back(sessions, caller, share)
