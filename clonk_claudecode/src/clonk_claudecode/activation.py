@@ -7,11 +7,13 @@ import trio
 from clonk_claudecode.credentials import Credentials
 from clonk_claudecode.engine.engine import open_engine
 from clonk_claudecode.engine.permissions import deny_all
+from clonk_claudecode.metering.cut_off import close_cut_usage
 from clonk_claudecode.methods.changes import ChangeMethods
 from clonk_claudecode.methods.chat import ChatMethods
 from clonk_claudecode.methods.history import HistoryMethods
 from clonk_claudecode.methods.sessions import SessionMethods
 from clonk_claudecode.methods.sharing import SharingMethods
+from clonk_claudecode.methods.usage import UsageMethods
 from clonk_claudecode.sessions import Sessions
 from clonk_claudecode.setup import engine_settings
 from clonk_claudecode.store import session_rows
@@ -19,7 +21,7 @@ from clonk_claudecode.turns.recovery import close_cut_turns
 from clonk_core.plugin import Host
 
 
-class ClaudeCode(SessionMethods, ChangeMethods, ChatMethods, HistoryMethods, SharingMethods):
+class ClaudeCode(SessionMethods, ChangeMethods, ChatMethods, HistoryMethods, SharingMethods, UsageMethods):
     """Claude Code sessions: create one, send it prompts, read its history."""
 
     namespace = "claudecode"
@@ -33,6 +35,7 @@ class ClaudeCode(SessionMethods, ChangeMethods, ChatMethods, HistoryMethods, Sha
         sessions = self._sessions
         sessions.metrics.sessions_changed(await sessions.database.read(session_rows.count_sessions))
         await close_cut_turns(sessions.host, sessions.database)
+        await close_cut_usage(sessions.host, sessions.database)
 
     async def serve(self, started: Callable[[], None]) -> None:
         """Run the engine: it owns the sessions' processes."""

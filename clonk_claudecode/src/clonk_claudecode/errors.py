@@ -17,13 +17,16 @@ Unavailable (503)
 ├── CredentialMissing    claudecode.credential_missing  the server has no credential for Claude
 ├── SecretUnavailable    claudecode.secret_unavailable  a secret that the configuration names is not there
 └── EngineStopped        claudecode.stopping            the hub is shutting down
+RateLimited (429)
+└── BudgetExhausted      claudecode.budget_exhausted    no more may be spent; `resets_at` says until when
 DeadlineExceeded (504)
 └── TurnStalled          claudecode.turn_stalled        not a line from the binary for too long
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from clonk_core.plugin import Conflict, DeadlineExceeded, NotFound, Unavailable
+from clonk_core.plugin import Conflict, DeadlineExceeded, NotFound, RateLimited, Unavailable
 
 
 class SessionNotFound(NotFound):
@@ -220,4 +223,30 @@ class TurnStalled(DeadlineExceeded):
         super().__init__(
             f"Claude Code was silent for {silent_s:g} s and was interrupted; the session can be used again",
             silent_s=silent_s,
+        )
+
+
+class BudgetExhausted(RateLimited):
+    """What may be spent is spent. Nothing was said to Claude.
+
+    Args:
+        of: Whose budget: `tenant`, or a caller.
+        period: The time that it is for.
+        resets_at: When it begins anew; None when it never does.
+        now: The time.
+    """
+
+    kind = "claudecode.budget_exhausted"
+
+    def __init__(self, of: str, period: str, resets_at: datetime | None, now: datetime) -> None:
+        whose = "the tenant's" if of == "tenant" else "your"
+        if resets_at is None:
+            super().__init__(f"{whose} budget is used up for good; `claudecode.budgets` shows it", of=of, period=period)
+            return
+        super().__init__(
+            f"{whose} budget for this {period} is used up; `claudecode.budgets` shows it",
+            of=of,
+            period=period,
+            resets_at=resets_at.isoformat(),
+            retry_after_s=max(1.0, (resets_at - now).total_seconds()),
         )

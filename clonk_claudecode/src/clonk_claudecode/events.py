@@ -174,3 +174,44 @@ class TokenCount:
     output_tokens: int = 0
     cache_read_input_tokens: int = 0
     cache_creation_input_tokens: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class ModelUsage(TokenCount):
+    """What was spent with one model.
+
+    Attributes:
+        model: Its full name.
+        cost_usd: Claude Code's own estimate, in US dollars, by list prices; null when it gives none.
+    """
+
+    model: str
+    cost_usd: float | None = None
+
+    @property
+    def is_something(self) -> bool:
+        """Whether anything was spent."""
+        return bool(
+            self.input_tokens
+            or self.output_tokens
+            or self.cache_read_input_tokens
+            or self.cache_creation_input_tokens
+            or self.cost_usd
+        )
+
+
+@attrs.frozen(kw_only=True)
+class TurnUsage(TokenCount):
+    """What a whole turn spent, subagents included.
+
+    Attributes:
+        cost_usd: Claude Code's own estimate, in US dollars, by list prices; null when it gives none.
+        tool_calls: How many tools were used.
+        duration_ms: From the prompt to the end, in milliseconds.
+        models: The same by model.
+    """
+
+    cost_usd: float | None = None
+    tool_calls: int = 0
+    duration_ms: int = 0
+    models: tuple[ModelUsage, ...] = ()

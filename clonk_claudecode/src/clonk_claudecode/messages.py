@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import attrs
 
-from clonk_claudecode.events import TokenCount
+from clonk_claudecode.events import TurnUsage
 from clonk_claudecode.settings import PermissionMode
 from clonk_claudecode.sharing.messages import Watcher
 from clonk_core.plugin import Done, JsonValue, MaxLen, MinLen, Pattern
@@ -146,11 +146,11 @@ class ChatDone(Done):
         outcome: `complete`; `cancelled` when it was stopped; `limited` when it ran out of time or turns; `failed`.
         error: What went wrong, when it did not end well.
         snapshot_id: The node of the last message; null without arbor.
-        usage: Tokens of this turn.
+        usage: What this turn spent.
     """
 
     snapshot_id: str | None = None
-    usage: TokenCount | None = None
+    usage: TurnUsage | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -7,6 +7,7 @@ import trio
 from clonk_claudecode.engine.engine import Engine
 from clonk_claudecode.errors import SessionNotFound
 from clonk_claudecode.messages import Session, StoredSession
+from clonk_claudecode.metering.budgets import Budgets
 from clonk_claudecode.metrics import CountedSessions
 from clonk_claudecode.settings import ClaudeCodeSettings
 from clonk_claudecode.sharing.watching import Watching
@@ -26,6 +27,7 @@ class Sessions:
         working_dirs: The folders of sessions.
         metrics: Count sessions, processes and turns.
         denials: Which tool uses were denied.
+        budgets: What may be spent.
         watching: Who watches which session.
         engine: Runs the processes; None while it is starting and after it has failed.
         background: For tasks that outlive a call; None as the engine.
@@ -40,6 +42,7 @@ class Sessions:
         )
         self.metrics = CountedSessions(host.metrics)
         self.denials = Denials()
+        self.budgets = Budgets(self.settings.budgets, self.database)
         self.watching = Watching()
         self.engine: Engine | None = None
         self.background: trio.Nursery | None = None

@@ -69,6 +69,43 @@ class TurnSettings:
     api_timeout_s: Annotated[float, Gt(0)] = 240.0
 
 
+Period = Literal["day", "month", "ever"]
+
+
+@attrs.frozen(kw_only=True)
+class Budget:
+    """How much may be spent. A turn that begins before it is used up is not cut.
+
+    Attributes:
+        period: Over which time: a `day` or a `month` of UTC, or `ever`.
+        cost_usd: US dollars, by Claude Code's own estimate at list prices.
+        tokens: Tokens, read and written, those of the cache included.
+    """
+
+    period: Period = "month"
+    cost_usd: Annotated[float, Ge(0)] | None = None
+    tokens: Annotated[int, Ge(0)] | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.cost_usd is None and self.tokens is None:
+            raise ValueError("needs cost_usd, tokens, or both")
+
+
+@attrs.frozen(kw_only=True)
+class BudgetSettings:
+    """Budgets; a prompt is refused when one that holds for it is used up.
+
+    Attributes:
+        tenant: Of each tenant, all its callers together; null for none.
+        each_caller: Of each caller (a key, a user) that has none of its own; null for none.
+        callers: Of single callers, by the key's id, `user:` and the subject of a token, or `local`.
+    """
+
+    tenant: Budget | None = None
+    each_caller: Budget | None = None
+    callers: dict[str, Budget] = attrs.field(factory=dict)
+
+
 @attrs.frozen(kw_only=True)
 class ClaudeCodeSettings:
     """How Claude Code is run.
@@ -87,6 +124,7 @@ class ClaudeCodeSettings:
         api_key: API key, when there is no subscription. Better kept by `clonk secrets set anthropic_api_key`.
         session: Session defaults.
         turn: Limits of one turn.
+        budgets: How much may be spent.
         env: Further environment variables for the binary, such as `ANTHROPIC_BASE_URL`. It gets nothing of the server's
             own environment but PATH and the language. `${secret:NAME}` in a value stands for a secret of
             `clonk secrets`; the binary and the tools that it runs can read it.
@@ -105,6 +143,7 @@ class ClaudeCodeSettings:
     )
     session: SessionSettings = attrs.field(factory=SessionSettings)
     turn: TurnSettings = attrs.field(factory=TurnSettings)
+    budgets: BudgetSettings = attrs.field(factory=BudgetSettings)
     env: dict[str, str] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:

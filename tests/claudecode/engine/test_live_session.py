@@ -388,12 +388,16 @@ def fake(tmp_path: Path) -> Fake:
                 if "--version" in sys.argv:
                     print("2.1.330 (Claude Code)")
                     sys.exit()
-                def read():
-                    line = sys.stdin.readline()
-                    return json.loads(line) if line else None
                 def write(frame):
                     sys.stdout.write((frame if isinstance(frame, str) else json.dumps(frame)) + "\\n")
                     sys.stdout.flush()
+                def read():
+                    for line in sys.stdin:
+                        frame = json.loads(line)
+                        if frame.get("request", {{}}).get("subtype") != "get_usage":
+                            return frame
+                        answer = {{"subtype": "error", "request_id": frame["request_id"], "error": "unknown"}}
+                        write({{"type": "control_response", "response": answer}})
                 def initialize():
                     request = read()
                     answer = {{"subtype": "success", "request_id": request["request_id"], "response": {{}}}}

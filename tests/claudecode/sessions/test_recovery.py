@@ -104,3 +104,16 @@ async def test_without_arbor_a_cut_turn_is_closed_too(open_hub: OpenHub, disk: D
     disk.change("claudecode", "delete from messages where role = 'assistant'", "update sessions set message_count = 1")
     async with open_hub(packages=["claudecode"]) as hub:
         assert await _history(hub) == [PROMPT, PARTIAL]
+
+
+async def test_what_a_cut_turn_spent_is_read_from_its_run_once(open_hub: OpenHub, disk: Disk) -> None:
+    disk.cut_run_before("done")
+    disk.change("claudecode", "update turn_usage set ended_at = null, duration_ms = 0", "delete from model_usage")
+    for _start in range(2):
+        async with open_hub() as hub:
+            (total,) = await hub.client.call("claudecode.usage")
+            assert total["turns"] == 1
+            assert total["input_tokens"] > 0
+            assert total["output_tokens"] > 0
+            (row,) = await hub.client.call("claudecode.usage", group_by="model")
+            assert row["input_tokens"] == total["input_tokens"]

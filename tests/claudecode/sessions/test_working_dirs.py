@@ -81,16 +81,6 @@ async def test_a_folder_that_is_no_longer_allowed_is_refused(open_hub: OpenHub, 
         assert len(await hub.client.call("claudecode.list")) == 1
 
 
-async def test_the_folder_made_for_a_session_goes_with_it_when_it_is_empty(hub: TestHost) -> None:
-    empty = await hub.client.call("claudecode.create", name="empty")
-    used = await hub.client.call("claudecode.create", name="used")
-    (Path(used["working_dir"]) / "work.txt").write_text("kept")
-    for name in ("empty", "used"):
-        assert await hub.client.call("claudecode.delete", name=name) is True
-    assert not Path(empty["working_dir"]).exists()
-    assert (Path(used["working_dir"]) / "work.txt").read_text() == "kept"
-
-
 async def test_a_name_that_is_taken_leaves_no_folder_behind(hub: TestHost, tmp_path: Path) -> None:
     await hub.client.call("claudecode.create", name="one")
     with pytest.raises(CallError):

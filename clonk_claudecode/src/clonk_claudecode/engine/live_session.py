@@ -10,6 +10,7 @@ from clonk_claudecode.engine.control import Control
 from clonk_claudecode.engine.frames import MAX_LINE_BYTES, Frame, FrameParser, LineTooLong, TooMuchGarbage, user_frame
 from clonk_claudecode.engine.guard import SignsOfLife, guard
 from clonk_claudecode.engine.launch import launch
+from clonk_claudecode.engine.meter import Meter
 from clonk_claudecode.engine.outcome import TurnResult, read_result, stopped
 from clonk_claudecode.engine.permissions import Decide
 from clonk_claudecode.engine.process import BinaryProcess
@@ -64,6 +65,7 @@ class LiveSession:
         self._control = Control(spec.session_id, decide, log)
         self._parser = FrameParser()
         self._translator = Translator()
+        self._meter = Meter()
         self._closing = trio.Event()
         self._patient = True
         self._pid: int | None = None
@@ -157,11 +159,19 @@ class LiveSession:
             try:
                 # Without that last one a system prompt counts as it was when the conversation began, for ever.
                 await self._control.ask(subtype="initialize", hooks=None, systemPromptSnapshot=False)
+                # Answered before the first prompt is read; nobody has to wait for it.
+                self._tasks.start_soon(self._read_totals)
             except ProcessBroken as error:
                 self._fail(error)
         if waiting.cancelled_caught:
             self._fail(ProcessBroken(f"it was not ready within {self._settings.start_timeout_s:g} s"))
         self.ready.set()
+
+    async def _read_totals(self) -> None:
+        try:
+            self._meter.begin(await self._control.ask(subtype="get_usage"))
+        except ProcessBroken as error:
+            self._log.debug("the binary does not tell its totals", session=self.spec.session_id, reason=str(error))
 
     async def _write(self, process: BinaryProcess) -> None:
         async for line in self._control.outgoing:
@@ -266,13 +276,14 @@ class LiveSession:
         self._is_busy_unasked = False
         self.idle_since = self._signs.last
         if turn is None:
-            return
+            return  # what was spent meanwhile counts for the next turn
         if self._held_prompt is not None and turn.stop_reason is None:
             line, self._held_prompt = self._held_prompt, None
             self._control.write(line)
             return
         if self._prompt_is_queued:
             return  # the end of something else, which began at the same moment as the prompt came
+        spent = self._meter.spent(frame)
         outcome, error = read_result(frame, turn.stop_reason, turn.stop_error)
         text = frame.get("result")
         self._end_turn(
@@ -280,6 +291,7 @@ class LiveSession:
                 outcome=outcome,
                 error=error,
                 tokens=translator.tokens(),
+                models=spent,
                 text=text if isinstance(text, str) and error is None else "",
                 last_entry_uuid=translator.last_entry_uuid,
             )

@@ -4,7 +4,7 @@ import attrs
 
 from clonk_claudecode.engine.frames import Frame
 from clonk_claudecode.errors import ApiError, CredentialMissing
-from clonk_claudecode.events import TokenCount
+from clonk_claudecode.events import ModelUsage, TokenCount
 from clonk_core.plugin import CallCancelled, CallError, DeadlineExceeded, Outcome, ServerRestarted, StopReason
 
 _NOT_LOGGED_IN = "Not logged in"
@@ -22,12 +22,14 @@ class TurnResult:
         error: What a plain call would have answered; None when the outcome is `complete`.
         tokens: Spent by this turn.
         text: The last text of the answer; empty when it was cut short.
+        models: The same by model, with what subagents spent; None when the binary did not tell.
         last_entry_uuid: The transcript's last entry of the main conversation; None when nothing was written.
     """
 
     outcome: Outcome
     error: CallError | None = None
     tokens: TokenCount = attrs.field(factory=TokenCount)
+    models: tuple[ModelUsage, ...] | None = None
     text: str = ""
     last_entry_uuid: str | None = None
 

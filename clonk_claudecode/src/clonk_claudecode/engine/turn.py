@@ -37,6 +37,8 @@ class Turn:
         self.stop_error: CallError | None = None
         self._items: deque[TurnItem] = deque()
         self._result: TurnResult | None = None
+        self._began_at = trio.current_time()
+        self._ended_at = self._began_at
         self._finished = trio.Event()
         self._stirred = trio.Event()
         self._ready = trio.Event()
@@ -69,6 +71,11 @@ class Turn:
             raise RuntimeError("the turn has not ended yet")
         return self._result
 
+    @property
+    def duration_s(self) -> float:
+        """How long it took, in seconds, the start of a process included."""
+        return (self._ended_at if self.is_finished else trio.current_time()) - self._began_at
+
     async def wait_finished(self) -> TurnResult:
         """Wait until the binary is done with it."""
         await self._finished.wait()
@@ -99,6 +106,7 @@ class Turn:
         """End it; the first end counts."""
         if self._result is None:
             self._result = result
+            self._ended_at = trio.current_time()
             for event in (self._ready, self._room, self._stirred, self._finished):
                 event.set()
 

@@ -11,6 +11,7 @@ from clonk_claudecode.errors import (
     BinaryBroken,
     BinaryMissing,
     BinaryTooOld,
+    BudgetExhausted,
     CapacityReached,
     CredentialMissing,
     ProcessBroken,
@@ -31,6 +32,7 @@ START_ERRORS: Final = (
     NotFound,
     SessionBusy,
     SessionArchived,
+    BudgetExhausted,
     BinaryMissing,
     BinaryTooOld,
     BinaryBroken,
@@ -65,6 +67,7 @@ class ChatMethods(Methods):
         running = engine.running(session.id)
         if running is not None:
             raise SessionBusy(name, running.turn_id)
+        await self._sessions.budgets.check(call.caller.id)
         await engine.binary()
         await trio.to_thread.run_sync(self._sessions.working_dirs.check, Path(session.working_dir))
         answerer = Answerer(

@@ -8,6 +8,7 @@ from clonk_claudecode.clock import clock_text
 from clonk_claudecode.messages import StoredSession
 from clonk_claudecode.store.message_rows import add_message
 from clonk_claudecode.store.session_rows import SESSION_BY_ID, SESSION_COLUMNS, session_of
+from clonk_claudecode.store.usage_rows import begin_usage
 from clonk_core.plugin import Transaction
 
 START_TURN: Final = "insert into turns (id, session_id, started_at) values (:id, :session_id, :now)"
@@ -25,13 +26,17 @@ NEXT_TURN: Final = """
 """In the order in which they began, which need not be that of their ids: one may have waited for another."""
 
 
-def begin_turn(transaction: Transaction, turn_id: str, session_id: str, now: datetime) -> StoredSession | None:
+def begin_turn(
+    transaction: Transaction, turn_id: str, session_id: str, caller: str, now: datetime
+) -> StoredSession | None:
     """Note that a turn runs and return its session as it is now; None when that was deleted."""
     row = transaction.one(SESSION_BY_ID, {"id": session_id})
     if row is None:
         return None
     transaction.execute(START_TURN, {"id": turn_id, "session_id": session_id, "now": clock_text(now)})
-    return session_of(row)
+    session = session_of(row)
+    begin_usage(transaction, turn_id, session_id=session_id, session=session.name, caller=caller, now=now)
+    return session
 
 
 def end_turn(transaction: Transaction, turn_id: str, outcome: str, now: datetime) -> None:

@@ -14,6 +14,7 @@ from clonk_claudecode.engine.turn import Turn
 from clonk_claudecode.errors import SessionNotFound
 from clonk_claudecode.events import ChatEvent, ToolResult, ToolUse, TranscriptEntry
 from clonk_claudecode.messages import ChatDone, Started, StoredSession, TurnEnded
+from clonk_claudecode.metering.turns import note_usage, turn_usage
 from clonk_claudecode.transcripts import delete_transcript
 from clonk_claudecode.turns.recorder import Recorder, begin_turn
 from clonk_claudecode.turns.tool_audit import Denials, ToolAudit, note_unread, open_tool_audit
@@ -60,7 +61,7 @@ class Answerer:
             self._turn(prompt, turn_id, prompt_uuid, tools) as turn,
         ):
             call.on_stop(turn.request_stop)
-            recorder = await begin_turn(self.host, self.database, self.session.id, turn_id)
+            recorder = await begin_turn(self.host, self.database, self.session.id, turn_id, call.caller.id)
             if recorder is not None:
                 self.turn_began(self.session.id)
                 async with _noting_the_end(turn, recorder):
@@ -77,12 +78,13 @@ class Answerer:
         if recorder is None:  # it was deleted while this turn waited for its process
             await forget(self.host, self.engine, self.session)
             raise SessionNotFound(self.session.name)
+        spent = turn_usage(turn.result, tools.count, turn.duration_s, self.session.model)
         await self._tell_others(turn, recorder.snapshot_id, prompt)
         yield ChatDone(
             outcome=turn.result.outcome,
             error=None if turn.result.error is None else self.host.error_object(turn.result.error),
             snapshot_id=recorder.snapshot_id,
-            usage=turn.result.tokens,
+            usage=spent,
         )
 
     @asynccontextmanager
@@ -96,6 +98,7 @@ class Answerer:
             if turn is not None:
                 with trio.move_on_after(END_S, shield=True):
                     await note_unread(turn, tools)
+                    await note_usage(self.database, turn, tools.count, self.session.model)
 
     def _started(self, snapshot_id: str | None) -> Started:
         return Started(

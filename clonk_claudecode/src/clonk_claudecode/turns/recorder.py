@@ -96,9 +96,9 @@ class Recorder:
         }
 
 
-async def begin_turn(host: Host, database: Database, session_id: str, turn_id: str) -> Recorder | None:
+async def begin_turn(host: Host, database: Database, session_id: str, turn_id: str, caller: str) -> Recorder | None:
     """Record that a turn runs, and return what records the rest of it; None when the session was deleted."""
-    session = await database.run(turn_rows.begin_turn, turn_id, session_id, _now())
+    session = await database.run(turn_rows.begin_turn, turn_id, session_id, caller, _now())
     return None if session is None else Recorder(host, database, session, turn_id)
 
 

@@ -70,6 +70,9 @@ class ToolAudit:
         session: The session's name.
         turn_id: The turn's subscription.
         denials: What was denied.
+
+    Attributes:
+        count: How many uses there were.
     """
 
     def __init__(self, host: Host, session: str, turn_id: str, denials: Denials) -> None:
@@ -78,10 +81,12 @@ class ToolAudit:
         self._turn_id = turn_id
         self._denials = denials
         self._begun: dict[str, _Begun] = {}
+        self.count = 0
 
     async def note(self, item: ToolUse | ToolResult) -> None:
         """Take note of a use, or write down what came of it."""
         if isinstance(item, ToolUse):
+            self.count += 1
             self._begun[item.tool_use_id] = _Begun(item, trio.current_time())
             return
         begun = self._begun.pop(item.tool_use_id, None)

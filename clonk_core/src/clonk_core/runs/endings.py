@@ -10,6 +10,7 @@ from clonk_core.errors import (
     DeadlineExceeded,
     Forbidden,
     Internal,
+    RateLimited,
     ServerRestarted,
 )
 from clonk_core.messages import Done, ErrorObject, Outcome, StopReason
@@ -58,7 +59,7 @@ class Endings:
         if not isinstance(error, CallError):
             error = self.incident(error)
         outcome: Outcome = "failed"
-        if isinstance(error, DeadlineExceeded):
+        if isinstance(error, DeadlineExceeded | RateLimited):
             outcome = "limited"
         elif isinstance(error, CallCancelled):
             outcome = "cancelled"
