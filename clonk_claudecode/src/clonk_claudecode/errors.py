@@ -10,6 +10,7 @@ Unavailable (503)
 ├── BinaryMissing        claudecode.binary_missing      no Claude Code binary; says how to install it
 ├── BinaryTooOld         claudecode.binary_too_old      older than 2.1.0
 ├── BinaryBroken         claudecode.binary_broken       it is there and cannot be run
+├── IsolationUnavailable claudecode.isolation_unavailable  a sandbox, user or limit that is wanted cannot be had
 ├── CapacityReached      claudecode.capacity            every process is busy
 ├── ProcessDied          claudecode.process_died        it ended when it should not have
 ├── ProcessBroken        claudecode.process_broken      it does not speak the protocol
@@ -122,6 +123,12 @@ class BinaryBroken(Unavailable):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the Claude Code binary cannot be used: {reason}")
+
+
+class IsolationUnavailable(Unavailable):
+    """What is to keep sessions apart cannot be had on this machine, and without it none is started; says what to do."""
+
+    kind = "claudecode.isolation_unavailable"
 
 
 class CapacityReached(Unavailable):

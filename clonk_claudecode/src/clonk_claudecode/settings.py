@@ -69,6 +69,61 @@ class TurnSettings:
     api_timeout_s: Annotated[float, Gt(0)] = 240.0
 
 
+@attrs.frozen(kw_only=True)
+class LimitSettings:
+    """Limits of each single process that a session runs, as the kernel keeps them; null for none. On Linux alone.
+
+    Attributes:
+        memory_bytes: Private memory. At least 1 GiB: Claude Code does not start with less.
+        cpu_s: Seconds of processor time. A session's own process ends with it as well, and is started anew.
+        processes: Processes and threads of the user that sessions run as, all together; has no effect on root.
+        open_files: Open files.
+        file_bytes: Size of a file that is written.
+    """
+
+    memory_bytes: Annotated[int, Ge(1024**3)] | None = None
+    cpu_s: Annotated[int, Ge(60)] | None = None
+    processes: Annotated[int, Ge(64)] | None = None
+    open_files: Annotated[int, Ge(256)] | None = None
+    file_bytes: Annotated[int, Ge(1024**2)] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class SandboxSettings:
+    """A sandbox of bubblewrap's around each session's process and all that it starts.
+
+    Inside, the whole system can be read but for the server's data directory, and a session writes to its working
+    directory, to Claude Code's own folder and to a `/tmp` of its own. It sees no process but its own. The network is
+    open.
+
+    Attributes:
+        enabled: Whether there is one. If it cannot be had, no session starts.
+        bwrap_path: The program `bwrap`; searched on PATH when null.
+        writable: Further folders that sessions may write to.
+        hidden: Further folders whose contents they do not see.
+    """
+
+    enabled: bool = False
+    bwrap_path: Path | None = None
+    writable: tuple[Path, ...] = ()
+    hidden: tuple[Path, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class WorkspaceSettings:
+    """Limits of the folders that the server makes for sessions; those it is given have none. Null for none.
+
+    Looked at before each prompt, and a prompt to a session whose folder is beyond them is refused.
+
+    Attributes:
+        max_bytes: What the files in one folder may take, added up.
+        max_files: How many files, folders and links it may hold.
+    """
+
+    max_bytes: Annotated[int, Ge(1)] | None = None
+    max_files: Annotated[int, Ge(1)] | None = None
+
+
 Period = Literal["day", "month", "ever"]
 
 
@@ -125,6 +180,11 @@ class ClaudeCodeSettings:
         session: Session defaults.
         turn: Limits of one turn.
         budgets: How much may be spent.
+        workspaces: Limits of sessions' own folders.
+        limits: Limits of sessions' processes.
+        sandbox: A sandbox around them.
+        run_as: Name of a user that sessions' processes run as. The server must run as root, gives that user the folders
+            that it makes, and lets it pass through the data directory. Null for the server's own user.
         env: Further environment variables for the binary, such as `ANTHROPIC_BASE_URL`. It gets nothing of the server's
             own environment but PATH and the language. `${secret:NAME}` in a value stands for a secret of
             `clonk secrets`; the binary and the tools that it runs can read it.
@@ -144,6 +204,10 @@ class ClaudeCodeSettings:
     session: SessionSettings = attrs.field(factory=SessionSettings)
     turn: TurnSettings = attrs.field(factory=TurnSettings)
     budgets: BudgetSettings = attrs.field(factory=BudgetSettings)
+    workspaces: WorkspaceSettings = attrs.field(factory=WorkspaceSettings)
+    limits: LimitSettings = attrs.field(factory=LimitSettings)
+    sandbox: SandboxSettings = attrs.field(factory=SandboxSettings)
+    run_as: Annotated[str, Pattern(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "a user's name")] | None = None
     env: dict[str, str] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:

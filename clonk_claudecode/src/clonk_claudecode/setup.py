@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Final
 
+from clonk_claudecode.engine.isolation import Isolation, ResourceLimits, Sandbox
 from clonk_claudecode.engine.spec import EngineSettings, SessionSpec
 from clonk_claudecode.messages import StoredSession
 from clonk_claudecode.settings import ClaudeCodeSettings
@@ -29,7 +30,27 @@ def engine_settings(settings: ClaudeCodeSettings, data_dir: Path) -> EngineSetti
         tool_timeout_s=settings.turn.tool_timeout_s,
         max_retries=settings.turn.max_retries,
         api_timeout_s=settings.turn.api_timeout_s,
+        isolation=_isolation(settings, data_dir.parent),
+        data_dir=data_dir.parent,
     )
+
+
+def _isolation(settings: ClaudeCodeSettings, whole_data_dir: Path) -> Isolation:
+    sandbox = None
+    if settings.sandbox.enabled:
+        sandbox = Sandbox(
+            bwrap_path=settings.sandbox.bwrap_path,
+            writable=settings.sandbox.writable,
+            hidden=(whole_data_dir, *settings.sandbox.hidden),
+        )
+    limits = ResourceLimits(
+        memory_bytes=settings.limits.memory_bytes,
+        cpu_s=settings.limits.cpu_s,
+        processes=settings.limits.processes,
+        open_files=settings.limits.open_files,
+        file_bytes=settings.limits.file_bytes,
+    )
+    return Isolation(limits=limits, sandbox=sandbox, user=settings.run_as)
 
 
 def session_spec(session: StoredSession, settings: ClaudeCodeSettings) -> SessionSpec:

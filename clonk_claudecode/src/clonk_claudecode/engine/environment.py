@@ -1,6 +1,7 @@
 """The child's environment, built from nothing, and the pipe that carries its credential."""
 
 import os
+import pwd
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,9 +43,11 @@ def build_environment(
         environ: The hub's environment; the process's own when None.
     """
     hub = os.environ if environ is None else environ
+    own_home = str(settings.config_dir)
     return {
         "PATH": hub.get("PATH", _DEFAULT_PATH),
-        "HOME": hub.get("HOME", str(settings.config_dir)),
+        # Another user has no business in the home of ours.
+        "HOME": hub.get("HOME", own_home) if settings.isolation.user is None else own_home,
         "LANG": hub.get("LANG", "C.UTF-8"),
         "CLAUDE_CONFIG_DIR": str(settings.config_dir),
         "CLAUDE_CODE_MAX_RETRIES": str(settings.max_retries),
@@ -87,10 +90,14 @@ def credential_pipe(credential: Credential | None) -> Iterator[tuple[tuple[int, 
 
 
 @contextmanager
-def system_prompt_file(text: str | None) -> Iterator[tuple[tuple[int, ...], tuple[str, ...]]]:
+def system_prompt_file(text: str | None, user: str | None = None) -> Iterator[tuple[tuple[int, ...], tuple[str, ...]]]:
     """Lend a file descriptor and the arguments that hand a system prompt to a child started meanwhile.
 
     The file has no name, so that nobody else can open it and nothing is left behind.
+
+    Args:
+        text: The prompt.
+        user: Name of the user that the child runs as; None for our own.
     """
     if not text:
         yield (), ()
@@ -98,4 +105,6 @@ def system_prompt_file(text: str | None) -> Iterator[tuple[tuple[int, ...], tupl
     with tempfile.TemporaryFile() as file:
         file.write(text.encode())
         file.flush()
+        if user is not None:  # it is opened anew, by that user
+            os.fchown(file.fileno(), pwd.getpwnam(user).pw_uid, -1)
         yield (file.fileno(),), ("--append-system-prompt-file", f"/dev/fd/{file.fileno()}")

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import trio
+
 from clonk_claudecode.engine.binary import Binary
 from clonk_claudecode.engine.environment import (
     build_environment,
@@ -10,6 +12,7 @@ from clonk_claudecode.engine.environment import (
     prepare_config_dir,
     system_prompt_file,
 )
+from clonk_claudecode.engine.isolation import limited, open_to_user, sandboxed
 from clonk_claudecode.engine.process import BinaryProcess, Command, start_process
 from clonk_claudecode.engine.spec import EngineSettings, SessionSpec
 from clonk_claudecode.errors import BinaryBroken, ProcessDied
@@ -64,22 +67,44 @@ async def launch(
 
     Raises:
         BinaryBroken: It cannot be started.
+        IsolationUnavailable: What is to keep it apart cannot be had.
         WorkingDirLost: The session's folder is gone, or a link stands in its place.
     """
     require_unmoved(spec.working_dir)
+    if settings.isolation.user is not None:
+        await trio.to_thread.run_sync(_give_folders, settings.isolation.user, spec, settings)
     try:
         prepare_config_dir(settings.config_dir)
     except OSError as error:
         raise BinaryBroken(f"its configuration folder cannot be made ({error.strerror})") from error
     with (
         credential_pipe(settings.credential) as (descriptors, variables),
-        system_prompt_file(spec.system_prompt) as (prompt_descriptors, prompt_arguments),
+        system_prompt_file(spec.system_prompt, settings.isolation.user) as (prompt_descriptors, prompt_arguments),
     ):
+        argv = (str(binary.path), *build_arguments(spec, resume=resume), *prompt_arguments)
         command = Command(
-            argv=(str(binary.path), *build_arguments(spec, resume=resume), *prompt_arguments),
+            argv=_isolated(argv, spec, settings),
             env={**build_environment(settings, mark=mark), **variables},
             working_dir=spec.working_dir,
             mark=mark,
             pass_fds=(*descriptors, *prompt_descriptors),
+            user=settings.isolation.user,
         )
         return await start_process(command)
+
+
+def _give_folders(user: str, spec: SessionSpec, settings: EngineSettings) -> None:
+    """Give the folders that are ours to the user that the process runs as. Touches the disk: for a thread."""
+    below = settings.data_dir
+    if below is not None:
+        prepare_config_dir(settings.config_dir)
+        folders = [path for path in (settings.config_dir, spec.working_dir) if path.is_relative_to(below)]
+        open_to_user(user, folders, below=below)
+
+
+def _isolated(argv: tuple[str, ...], spec: SessionSpec, settings: EngineSettings) -> tuple[str, ...]:
+    """Return the command with what keeps it apart."""
+    isolation = settings.isolation
+    if isolation.sandbox is not None:
+        argv = sandboxed(argv, isolation.sandbox, working_dir=spec.working_dir, config_dir=settings.config_dir)
+    return limited(argv, isolation.limits)

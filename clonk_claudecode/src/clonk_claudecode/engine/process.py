@@ -3,13 +3,14 @@
 import contextlib
 import fcntl
 import os
+import pwd
 import signal
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import trio
@@ -45,6 +46,7 @@ class Command:
         working_dir: Where it runs.
         mark: By which its descendants are found; in `env` too.
         pass_fds: File descriptors that it inherits beside the three standard ones.
+        user: Name of the user that it runs as; None for our own.
     """
 
     argv: tuple[str, ...]
@@ -52,6 +54,7 @@ class Command:
     working_dir: Path
     mark: str
     pass_fds: tuple[int, ...] = ()
+    user: str | None = None
 
 
 class BinaryProcess:
@@ -203,6 +206,7 @@ async def start_process(command: Command) -> BinaryProcess:
                 stderr=subprocess.PIPE,
                 pass_fds=command.pass_fds,
                 start_new_session=True,
+                **_as_user(command.user),
             )
     except FileNotFoundError as error:
         raise BinaryBroken("its file is gone") from error
@@ -210,6 +214,13 @@ async def start_process(command: Command) -> BinaryProcess:
         raise BinaryBroken(f"it cannot be started ({error.strerror})") from error
     _widen(process.stdout)
     return BinaryProcess(process, command.mark)
+
+
+def _as_user(user: str | None) -> dict[str, Any]:
+    if user is None:
+        return {}
+    account = pwd.getpwnam(user)
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
 def _widen(stream: object) -> None:

@@ -6,6 +6,8 @@ from typing import Literal
 
 import attrs
 
+from clonk_claudecode.engine.isolation import Isolation
+
 
 @attrs.frozen(kw_only=True)
 class SessionSpec:
@@ -68,6 +70,8 @@ class EngineSettings:
         start_timeout_s: The binary must be ready this long after its start; a cold start takes about 1 s.
         max_retries: How often the binary tries an API request again.
         api_timeout_s: The binary gives up one API request after this long.
+        isolation: What keeps processes apart.
+        data_dir: The server's data, below which lie the binary's folder and the sessions' own.
     """
 
     config_dir: Path
@@ -84,3 +88,5 @@ class EngineSettings:
     start_timeout_s: float = 30.0
     max_retries: int = 4
     api_timeout_s: float = 240.0
+    isolation: Isolation = attrs.field(factory=Isolation)
+    data_dir: Path | None = None
