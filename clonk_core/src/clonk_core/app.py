@@ -34,6 +34,7 @@ from clonk_core.storage.data_dir import hold_data_dir
 from clonk_core.storage.open_secrets import finish_rotation
 from clonk_core.storage.secret_key import KeySource, choose_key_source
 from clonk_core.transports.listening import Address
+from clonk_core.transports.strangers import Crowd
 from clonk_core.transports.tls import TlsCertificate
 
 DEFAULT_TENANT: Final = "default"
@@ -299,13 +300,14 @@ async def serve_app(
     server = app.settings.server
     pages = make_pages(app.dispatch, app.hub.check, version=app.hub.version, for_strangers=app.settings.auth.enabled)
     log = app.logs.get("transports")
-    certificate = certificate or TlsCertificate.of(server.tls, log=log)
+    certificate = certificate or TlsCertificate.of(server, log=log)
+    crowd = Crowd()
     common: dict[str, Any] = {"log": log, "shutdown": shutdown, "certificate": certificate, "metrics": app.metrics}
-    common["for_all"] = app.settings.auth.enabled
+    common |= {"for_all": app.settings.auth.enabled, "crowd": crowd}
     async with trio.open_nursery() as nursery:
         http = await nursery.start(partial(serve_http, app.dispatch, server, pages=pages, **common))
         websocket = await nursery.start(partial(serve_websocket, app.dispatch, server, **common))
-        metrics = await _start_metrics_port(app, nursery.start, log, shutdown)
+        metrics = await _start_metrics_port(app, nursery.start, log, shutdown, crowd)
         log.info("listening", http=http.url("http", "/mcp"), websocket=websocket.url("ws", "/ws"))
         task_status.started(Addresses(http=http, websocket=websocket, metrics=metrics))
         await shutdown.wait()
@@ -314,7 +316,7 @@ async def serve_app(
 
 
 async def _start_metrics_port(
-    app: App, start: Callable[..., Awaitable[Any]], log: Log, shutdown: trio.Event
+    app: App, start: Callable[..., Awaitable[Any]], log: Log, shutdown: trio.Event, crowd: Crowd
 ) -> Address | None:
     """Start the port of the metrics with a nursery's `start`, and return its address; None when they are off."""
     if app.metrics is NO_METRICS:
@@ -324,7 +326,8 @@ async def _start_metrics_port(
 
     assert isinstance(app.metrics, PrometheusMetrics)  # noqa: S101 - for the type checker: there is no third kind
     settings = app.settings
-    serve = partial(serve_metrics, app.metrics, settings.metrics, settings.server, log=log, shutdown=shutdown)
+    common: dict[str, Any] = {"log": log, "shutdown": shutdown, "crowd": crowd}
+    serve = partial(serve_metrics, app.metrics, settings.metrics, settings.server, **common)
     address: Address = await start(serve)
     log.info("metrics", url=address.url("http", PATH))
     return address

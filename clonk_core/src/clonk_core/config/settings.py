@@ -85,6 +85,7 @@ class ServerSettings:
         max_strangers: Most connections of a port at the same time that have not said who they are; on the HTTP port,
             those that are idle or have not sent a whole request. When more come, the one that has waited longest is
             closed.
+        handshake_timeout_s: Longest time of a TLS handshake, and from there to the end of a WebSocket's, in seconds.
         body_timeout_s: Longest time for the body of an HTTP request to arrive, in seconds. Longer is no client but an
             open connection that costs.
         idle_timeout_s: An HTTP connection on which no request is being answered, or that has not sent the whole head of
@@ -109,6 +110,7 @@ class ServerSettings:
     max_batch_items: Annotated[int, Ge(1), Le(10_000)] = 100
     call_deadline_s: Seconds = 30.0
     max_strangers: Annotated[int, Ge(1), Le(1_000_000)] = 2000
+    handshake_timeout_s: Seconds = 10.0
     body_timeout_s: Seconds = 30.0
     idle_timeout_s: Seconds = 75.0
     keep_alive_s: Seconds = 15.0

@@ -28,9 +28,6 @@ from clonk_core.wire.jsonrpc import Limits, error_bytes
 
 PATHS: Final = frozenset({"/", "/ws"})
 
-_HANDSHAKE_S: Final = 10.0
-"""Longest time from the connection to the end of its handshake."""
-
 _GOODBYE_S: Final = 2.0
 """Longest time to wait for the answer to a close frame."""
 
@@ -51,6 +48,7 @@ async def serve_on(
     dispatch: Dispatch,
     settings: ServerSettings,
     *,
+    strangers: Strangers,
     log: Log,
     shutdown: trio.Event,
     certificate: TlsCertificate | None = None,
@@ -62,7 +60,7 @@ async def serve_on(
     after `settings.shutdown_grace_s`. The listeners are closed on the way out.
     """
     server = _Server(
-        strangers=Strangers(settings.max_strangers),
+        strangers=strangers,
         doorway=Doorway(dispatch, log),
         settings=settings,
         guard=Guard.build(settings.host, settings.allowed_hosts, settings.allowed_origins),
@@ -184,7 +182,7 @@ class _Peer:
     async def _greet(self) -> bool:
         """Answer the handshake, in time; tell whether the connection is open."""
         # A client may leave while it is being answered.
-        with trio.move_on_after(_HANDSHAKE_S), contextlib.suppress(ConnectionClosed):
+        with trio.move_on_after(self._settings.handshake_timeout_s), contextlib.suppress(ConnectionClosed):
             request = await self._socket.handshake()
             self._see_through(request)
             status, error = self._refusal(request)
