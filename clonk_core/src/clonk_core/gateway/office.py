@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
 
 import attrs
 
@@ -13,9 +12,6 @@ from clonk_core.gateway_messages import ApiKeyInfo, AuditEntry, KeyRequest
 from clonk_core.interfaces import AuditWriter
 from clonk_core.messages import Caller, JsonValue
 from clonk_core.names import scope_covers
-
-MAX_OVERLAP_S: Final = 30 * 86_400.0
-"""Longest time that a key that was replaced stays good."""
 
 
 class KeyOffice:
