@@ -25,7 +25,9 @@ from clonk_core.gateway_messages import KeyRequest
 from clonk_core.host.audit import OpenAudit
 from clonk_core.host.discovery import Plugins, load_plugins
 from clonk_core.host.realm import Realm, open_realm
-from clonk_core.interfaces import Dispatch, Hub, Log
+from clonk_core.interfaces.door import Dispatch
+from clonk_core.interfaces.host import Log
+from clonk_core.interfaces.hub import Hub
 from clonk_core.messages import LOCAL_CALLER
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.observe.logs import Logs

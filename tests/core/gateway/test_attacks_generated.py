@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Connection
+from clonk_core.interfaces.door import Connection
 from clonk_core.testing.host import TestHost
 from clonk_core.transports.doorway import Doorway
 from clonk_core.transports.duplex import Duplex

@@ -6,7 +6,7 @@ from typing import Annotated
 import attrs
 
 from clonk_core.gateway_messages import MAX_COUNT, MAX_DESCRIPTION, MAX_OVERLAP_S, ApiKeyInfo, KeyRequest
-from clonk_core.interfaces import Hub
+from clonk_core.interfaces.hub import Hub
 from clonk_core.names import KEY_ID, SCOPE
 from clonk_core.plugin import (
     Activation,

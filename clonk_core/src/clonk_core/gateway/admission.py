@@ -11,7 +11,7 @@ from clonk_core.gateway.authenticate import Grant
 from clonk_core.gateway.failures import network_of
 from clonk_core.gateway.keys import Allowance, allowance
 from clonk_core.gateway.rate_limit import Limiter, Taken, parse_rate
-from clonk_core.interfaces import Connection
+from clonk_core.interfaces.door import Connection
 from clonk_core.messages import Caller, Quota
 
 MAX_QUOTAS: Final = 100_000

@@ -19,7 +19,8 @@ from clonk_core.errors import ClonkError, InvalidParams
 from clonk_core.gateway import audit_store as store
 from clonk_core.gateway.audit_chain import SWEEP, ChainCheck, Values, body_of, read_head
 from clonk_core.gateway_messages import AuditEntry, AuditFilters, AuditReport, AuditRow
-from clonk_core.interfaces import CoreDatabase, Log, Row
+from clonk_core.interfaces.host import Log
+from clonk_core.interfaces.storage import CoreDatabase, Row
 from clonk_core.messages import Caller
 
 POLL_S: Final = 1.0

@@ -12,7 +12,7 @@ import orjson
 
 from clonk_core.gateway.audit_chain import COLUMNS, Anchor, Values, body_of, link, sweep_detail
 from clonk_core.gateway_messages import AuditFilters, AuditRow
-from clonk_core.interfaces import Row, Transaction
+from clonk_core.interfaces.storage import Row, Transaction
 
 _ALL: Final = ", ".join((*COLUMNS, "hash"))
 _LAST: Final = "select seq, hash from audit order by seq desc limit 1"

@@ -9,7 +9,7 @@ from clonk_core.config.settings import AuthSettings
 from clonk_core.errors import CallError, Forbidden, Unauthenticated
 from clonk_core.gateway.failures import Failures
 from clonk_core.gateway.keys import KEY_PREFIX, NO_LIMITS, Allowance, ApiKey, KeyRing, allowance
-from clonk_core.interfaces import Connection
+from clonk_core.interfaces.door import Connection
 from clonk_core.messages import LOCAL_CALLER, STRANGER, Caller
 
 MAX_CREDENTIAL: Final = 16 * 1024

@@ -12,7 +12,7 @@ import trio
 
 from clonk_core.config.settings import JwtSettings
 from clonk_core.errors import Unavailable
-from clonk_core.interfaces import Log
+from clonk_core.interfaces.host import Log
 
 if TYPE_CHECKING:
     import httpx

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from clonk_core.errors import Conflict, NotFound
 from clonk_core.gateway.keys import ApiKey
-from clonk_core.interfaces import Database, Transaction
+from clonk_core.interfaces.storage import Database, Transaction
 
 _COLUMNS: Final = (
     "id, secret_hash, previous_hash, previous_until, scopes, tenant, description, rate_limit, burst, bytes_limit, "

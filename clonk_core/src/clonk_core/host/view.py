@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from clonk_core.errors import Unavailable
-from clonk_core.interfaces import AuditReader, Database, KeyKeeper, PluginStatus, Run, RunSummary, Transaction
+from clonk_core.interfaces.hub import PluginStatus, RunSummary
+from clonk_core.interfaces.keeping import AuditReader, KeyKeeper
+from clonk_core.interfaces.runs import Run
+from clonk_core.interfaces.storage import Database, Transaction
 from clonk_core.messages import Caller, JsonValue, Quota
 from clonk_core.methods import Method
 from clonk_core.schema.openrpc import document

@@ -9,7 +9,9 @@ import trio
 
 from clonk_core.errors import CallError, ClonkError, Internal, NotFound, StorageFull, Unavailable
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Database, Run, RunSummary
+from clonk_core.interfaces.hub import RunSummary
+from clonk_core.interfaces.runs import Run
+from clonk_core.interfaces.storage import Database
 from clonk_core.messages import Caller, ErrorObject, StopReason
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.runs.endings import Encode, Endings

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import attrs
 
 from clonk_core.errors import ConfigError, StorageError
-from clonk_core.interfaces import Database, Transaction
+from clonk_core.interfaces.storage import Database, Transaction
 from clonk_core.names import is_secret
 from clonk_core.storage.secret_key import KeySource, SecretKey
 

@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 
 import trio
 
-from clonk_core.interfaces import Log
+from clonk_core.interfaces.host import Log
 from clonk_core.transports.strangers import Crowd, Strangers, WaitingScope
 from clonk_core.transports.tls import Stream, TlsCertificate
 

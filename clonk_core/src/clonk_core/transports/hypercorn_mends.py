@@ -38,7 +38,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr, wrap_app
 
-from clonk_core.interfaces import Log
+from clonk_core.interfaces.host import Log
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.transports.accepting import accept_connections, secured_by
 from clonk_core.transports.strangers import Strangers

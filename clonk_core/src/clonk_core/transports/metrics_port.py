@@ -9,7 +9,7 @@ from prometheus_client.exposition import choose_encoder
 
 from clonk_core.config.settings import MetricsSettings, ServerSettings
 from clonk_core.errors import InvalidRequest, NotFound
-from clonk_core.interfaces import Log
+from clonk_core.interfaces.host import Log
 from clonk_core.observe.loop_lag import watch_loop
 from clonk_core.observe.metrics import PrometheusMetrics
 from clonk_core.transports.exchange import Exchange

@@ -4,7 +4,8 @@ import attrs
 import trio
 
 from clonk_core.config.settings import ServerSettings
-from clonk_core.interfaces import Dispatch, Log
+from clonk_core.interfaces.door import Dispatch
+from clonk_core.interfaces.host import Log
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.transports import websocket
 from clonk_core.transports.guard import Guard

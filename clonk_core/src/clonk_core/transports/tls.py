@@ -11,7 +11,7 @@ import trio
 
 from clonk_core.config.settings import ServerSettings, TlsSettings
 from clonk_core.errors import ConfigError
-from clonk_core.interfaces import Log
+from clonk_core.interfaces.host import Log
 from clonk_core.wire.http_caller import peer_name
 
 Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"

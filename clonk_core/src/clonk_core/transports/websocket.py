@@ -12,7 +12,8 @@ from trio_websocket import ConnectionClosed, WebSocketRequest
 from clonk_core.config.settings import ServerSettings
 from clonk_core.errors import CallError, NotFound
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Connection, Dispatch, Log
+from clonk_core.interfaces.door import Connection, Dispatch
+from clonk_core.interfaces.host import Log
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.transports.accepting import accept_connections, secured_by
 from clonk_core.transports.addresses import Proxies
