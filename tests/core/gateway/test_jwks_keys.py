@@ -6,13 +6,6 @@ import attrs
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-MIB = 1024 * 1024
-
-
-async def _verified(verifier: Any, *tokens: str) -> None:
-    for token in tokens:
-        await verifier.verify(token)
-
 
 @pytest.mark.parametrize(
     "changes",

@@ -4,8 +4,6 @@ from typing import Any
 
 import pytest
 
-ALGORITHMS = ["RS256", "ES256", "EdDSA"]
-
 
 @pytest.mark.parametrize(
     "changes",
