@@ -12,10 +12,11 @@ from typing import Any, Final
 import attrs
 import trio
 
+from clonk_core.config.auth_settings import AuthSettings
 from clonk_core.config.load import Loaded, load, load_plugins_section
 from clonk_core.config.notices import is_loopback
 from clonk_core.config.sections import check_section_class
-from clonk_core.config.settings import AuthSettings, Settings
+from clonk_core.config.settings import Settings
 from clonk_core.errors import ConfigError, PluginError
 from clonk_core.gateway.audit import open_audit
 from clonk_core.gateway.authenticate import Tokens

@@ -15,7 +15,7 @@ import trio.testing
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from clonk_core.config.settings import JwtSettings
+from clonk_core.config.auth_settings import JwtSettings
 from clonk_core.errors import Unauthenticated
 from clonk_core.gateway.jwt import TokenVerifier, open_token_verifier
 from tests.core.gateway.guarded import OpenGuarded, guarded_in

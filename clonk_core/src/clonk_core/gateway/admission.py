@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, NoReturn
 
-from clonk_core.config.settings import AuthSettings
+from clonk_core.config.auth_settings import AuthSettings
 from clonk_core.errors import RateLimited
 from clonk_core.gateway.authenticate import Grant
 from clonk_core.gateway.failures import network_of

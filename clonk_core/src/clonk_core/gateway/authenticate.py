@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 import attrs
 
-from clonk_core.config.settings import AuthSettings
+from clonk_core.config.auth_settings import AuthSettings
 from clonk_core.errors import CallError, Forbidden, Unauthenticated
 from clonk_core.gateway.failures import Failures
 from clonk_core.gateway.keys import KEY_PREFIX, NO_LIMITS, Allowance, ApiKey, KeyRing, allowance

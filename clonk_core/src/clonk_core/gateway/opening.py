@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import attrs
 import trio
 
-from clonk_core.config.settings import AuthSettings
+from clonk_core.config.auth_settings import AuthSettings
 from clonk_core.errors import ClonkError
 from clonk_core.gateway.admission import Admission
 from clonk_core.gateway.authenticate import Authenticator, Tokens
