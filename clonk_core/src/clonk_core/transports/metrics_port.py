@@ -14,8 +14,9 @@ from clonk_core.observe.loop_lag import watch_loop
 from clonk_core.observe.metrics import PrometheusMetrics
 from clonk_core.transports.exchange import Exchange
 from clonk_core.transports.guard import Guard
-from clonk_core.transports.hypercorn_mends import Limits, serve_asgi
+from clonk_core.transports.hypercorn_mends import Limits
 from clonk_core.transports.listening import Address, open_listeners
+from clonk_core.transports.serve_asgi import serve_asgi
 from clonk_core.transports.strangers import Crowd, Strangers
 from clonk_core.wire.jsonrpc import error_bytes
 

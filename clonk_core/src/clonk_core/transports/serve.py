@@ -10,8 +10,9 @@ from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.transports import websocket
 from clonk_core.transports.guard import Guard
 from clonk_core.transports.http import HttpApp
-from clonk_core.transports.hypercorn_mends import ASGIApp, Limits, serve_asgi
+from clonk_core.transports.hypercorn_mends import ASGIApp, Limits
 from clonk_core.transports.listening import Address, open_listeners
+from clonk_core.transports.serve_asgi import serve_asgi
 from clonk_core.transports.strangers import Crowd, Strangers
 from clonk_core.transports.tls import TlsCertificate
 
