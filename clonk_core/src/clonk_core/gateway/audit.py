@@ -20,7 +20,7 @@ from clonk_core.gateway import audit_store as store
 from clonk_core.gateway.audit_chain import SWEEP, ChainCheck, Values, body_of, read_head
 from clonk_core.gateway_messages import AuditEntry, AuditFilters, AuditReport, AuditRow
 from clonk_core.interfaces.host import Log
-from clonk_core.interfaces.storage import CoreDatabase, Row
+from clonk_core.interfaces.storage import CoreDatabase, Row, Transaction
 from clonk_core.messages import Caller
 
 POLL_S: Final = 1.0
@@ -85,24 +85,22 @@ class AuditLog:
         if after is not None:
             if before is not None:
                 raise InvalidParams("give `before` for older rows or `after` for newer ones, not both", path="$.before")
-            return await self._newer(filters, after, limit)
-        return await self._older(filters, before, limit)
+            return await self._gathered(store.newer, filters, after, limit)
+        return await self._gathered(store.older, filters, before, limit)
 
-    async def _older(self, filters: AuditFilters, before: int | None, limit: int) -> Sequence[AuditRow]:
+    async def _gathered(
+        self,
+        look: Callable[[Transaction, AuditFilters, Any, int], store.Window],
+        filters: AuditFilters,
+        begin: int | None,
+        limit: int,
+    ) -> Sequence[AuditRow]:
+        """Read one window of the table after the other until there are enough rows."""
         rows: list[Row] = []
         while True:
-            window = await self._database.read(store.older, filters, before, limit - len(rows))
+            window = await self._database.read(look, filters, begin, limit - len(rows))
             rows += window.rows
-            before = window.reached
-            if window.is_last or len(rows) == limit:
-                return [store.audit_row(row) for row in rows]
-
-    async def _newer(self, filters: AuditFilters, after: int, limit: int) -> Sequence[AuditRow]:
-        rows: list[Row] = []
-        while True:
-            window = await self._database.read(store.newer, filters, after, limit - len(rows))
-            rows += window.rows
-            after = window.reached
+            begin = window.reached
             if window.is_last or len(rows) == limit:
                 return [store.audit_row(row) for row in rows]
 
