@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 import trio
 
+from clonk_core.clock_text import clock_text
 from clonk_core.config.settings import AuditSettings
 from clonk_core.errors import ClonkError, InvalidParams
 from clonk_core.gateway import audit_store as store
@@ -148,7 +149,7 @@ class AuditLog:
         Raises:
             StorageFull, StorageError: Not all of them could be dropped.
         """
-        before = store.clock_text(now - timedelta(days=self._retention_days))
+        before = clock_text(now - timedelta(days=self._retention_days))
         told, _ = _prepared(AuditEntry(kind="system", caller=_SERVER, action=SWEEP), now)
         total = 0
         while dropped := await self._database.run(store.drop_oldest, before, DROP_AT_ONCE, told):
@@ -212,7 +213,7 @@ def _prepared(entry: AuditEntry, now: datetime) -> tuple[Values, bytes]:
     caller = entry.caller
     duration_ms = entry.duration_ms
     values: Values = (
-        store.clock_text(now),
+        clock_text(now),
         entry.kind,
         caller.tenant,
         caller.id,

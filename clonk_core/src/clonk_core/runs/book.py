@@ -7,6 +7,7 @@ from typing import Final
 
 import trio
 
+from clonk_core.clock_text import clock_text
 from clonk_core.errors import CallError, ClonkError, Internal, NotFound, StorageFull, Unavailable
 from clonk_core.ids import new_id
 from clonk_core.interfaces.hub import RunSummary
@@ -112,7 +113,7 @@ class RunBook:
             method=method,
             caller=caller,
             target=target,
-            started_at=rfc3339(now),
+            started_at=clock_text(now),
             deadline_s=deadline_s,
             encode=encode or self._encode,
             endings=self._endings,
@@ -222,7 +223,7 @@ class RunBook:
 
         Those that somebody is reading stay until the next time.
         """
-        oldest = rfc3339(self._clock() - timedelta(seconds=self._limits.retention_s))
+        oldest = clock_text(self._clock() - timedelta(seconds=self._limits.retention_s))
         past = await self._journal.ended_before(oldest)
         over = await self._journal.over_total(self._limits.max_total_bytes)
         dropped = 0
@@ -266,7 +267,7 @@ class RunBook:
             run.life.cancel()
 
     def _clock_time(self) -> str:
-        return rfc3339(self._clock())
+        return clock_text(self._clock())
 
 
 @asynccontextmanager
@@ -318,11 +319,6 @@ async def open_runs(
             nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
-
-
-def rfc3339(moment: datetime) -> str:
-    """Return a clock time as it is stored and shown: UTC with milliseconds, `2026-01-31T09:30:00.000Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _may_see(caller: Caller, run: Run, allows: MaySee) -> bool:
