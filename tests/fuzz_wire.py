@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from clonk_core.config.settings import JwtSettings
+from clonk_core.config.auth_settings import JwtSettings
 from clonk_core.errors import TooLarge, Unauthenticated
 
 JWT: Final = JwtSettings(issuer="https://idp.example", audience="clonk", jwks_uri="https://idp.example/keys")

@@ -14,7 +14,8 @@ from clonk_core import errors
 from clonk_core.config.settings import ServerSettings
 from clonk_core.errors import CallError, InvalidParams, InvalidRequest, MethodNotFound, NotFound
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Connection, Following
+from clonk_core.interfaces.door import Connection
+from clonk_core.interfaces.runs import Following
 from clonk_core.messages import LOCAL_CALLER, Caller, Event, Outcome, Reply, Request, StopReason
 from clonk_core.transports import serve
 from clonk_core.transports.tls import TlsCertificate

@@ -129,16 +129,53 @@ async def test_a_server_out_of_descriptors_goes_on_says_so_once_and_serves_calle
         crowd: list[trio.SocketStream] = []
         took_s: list[float] = []
         try:
-            await open_crowd(server, 400, crowd)
+            await open_crowd(server, 250, crowd)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(serve_a_caller, server, took_s)
-                with trio.fail_after(90):
+                with trio.fail_after(60):
                     while len(took_s) < 10:
                         await trio.sleep(0.05)
                 nursery.cancel_scope.cancel()
         finally:
             for stream in crowd:
                 await trio.aclose_forcefully(stream)
-        assert max(took_s) < 60
+        assert max(took_s) < 20
         assert 1 <= server.log_text.count("connections cannot be accepted") <= 20
         assert all(line.startswith("{") for line in server.log_text.splitlines())
+
+
+@pytest.mark.parametrize("held", ["http", "websocket"])
+@pytest.mark.deadline(120)
+async def test_strangers_who_hold_all_descriptors_on_one_port_make_room_for_callers_of_the_other(
+    tmp_path: Path, held: str
+) -> None:
+    patient = {"handshake_timeout_s": 300, "idle_timeout_s": 300}
+    auth = AUTH | {"authenticate_within_s": 300}
+    async with server_process(tmp_path / held, settings={"auth": auth, "server": patient}) as server:
+        process = psutil.Process(server.pid)
+
+        async def call() -> None:
+            other = WebSocketClient(server.websocket_url, api_key=KEY)
+            client: Any = HttpClient(server.http_url, api_key=KEY) if held == "websocket" else other
+            async with client as opened:
+                assert (await opened.call("auth.whoami"))["caller"] == "real"
+
+        async def wait_open(count: int) -> None:
+            with trio.fail_after(30):
+                while len([one for one in process.net_connections("tcp") if one.status != "LISTEN"]) != count:
+                    await trio.sleep(0.01)
+
+        await call()
+        silent = [await trio.open_tcp_stream("127.0.0.1", ports(server)[held == "websocket"]) for _ in range(30)]
+        try:
+            await wait_open(30)
+            full = process.num_fds()
+            _, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (full + 1, hard))
+            await call()  # it takes the last one, and nobody need leave
+            await wait_open(30)
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (full, hard))
+            await call()
+        finally:
+            for stream in silent:
+                await trio.aclose_forcefully(stream)

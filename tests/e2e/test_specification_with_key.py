@@ -3,9 +3,6 @@
 import hashlib
 import json
 import os
-import re
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -13,12 +10,22 @@ from typing import Any
 
 import attrs
 import pytest
-import trio
 from trio_websocket import open_websocket_url
 
 from clonk_claudecode.testing.script import Reply, Rule, Text, ToolUse
 from clonk_claudecode.testing.scripted_model import ScriptedModel
 from clonk_core.testing.server_process import ServerProcess
+from tests.e2e.printed import (
+    check_created,
+    events_of,
+    needs_curl,
+    needs_node,
+    on_our_address,
+    run_node,
+    run_shell,
+    said,
+    sse_messages,
+)
 
 StartServer = Callable[..., AbstractAsyncContextManager[ServerProcess]]
 
@@ -79,17 +86,6 @@ CHAT_MESSAGE = """{
 }"""
 AUTHENTICATE_MESSAGE = '{"jsonrpc":"2.0","method":"auth.authenticate","params":{"api_key":"%s"},"id":0}'
 
-SHOW_MESSAGES = """
-ws.onmessage = (event) => {
-  console.log(event.data);
-  if (event.data.includes('"type":"done"') || event.data.includes('"error":')) ws.close();
-};
-ws.onerror = (event) => { console.error(event.message); process.exit(1); };
-"""
-
-needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
-
 
 def entry(key_id: str, secret: str, *scopes: str) -> dict[str, Any]:
     return {"id": key_id, "secret_hash": f"sha256:{hashlib.sha256(secret.encode()).hexdigest()}", "scopes": scopes}
@@ -109,29 +105,18 @@ class House:
 
     def here(self, text: str) -> str:
         """Return a printed text with this server's addresses and folder."""
-        text = text.replace("https://clonk.example.com", self.server.http_url).replace(
-            "/workspace", str(self.workspace)
-        )
-        return text.replace("wss://clonk.example.com/ws", self.server.websocket_url)
+        return on_our_address(text, self.server, self.workspace)
 
     async def curl(self, command: str, key: str = KEY) -> str:
         """Run a printed command and return what it prints."""
-        environ = {"PATH": os.environ["PATH"], "API_KEY": key}
-        done = await trio.run_process(
-            ["bash", "-c", self.here(command)], capture_stdout=True, capture_stderr=True, env=environ
-        )
-        return done.stdout.decode()
+        return await run_shell(self.here(command), {"PATH": os.environ["PATH"], "API_KEY": key})
 
     async def node(self, key: str) -> list[Any]:
-        """Run the printed program with a key and return the messages that came, by line."""
+        """Run the printed program with a key and return the messages that came."""
         # What the specification prints behind the handler cannot be sent before the connection is open.
         program = CONNECT.replace("\n};\n", f"{THEN}\n}};\n")
-        program = f"const API_KEY = {json.dumps(key)};\n{self.here(program)}\n{SHOW_MESSAGES}"
-        # Built in from version 22 on; before, behind a flag that later versions still take.
-        command = ["node", "--experimental-websocket", "-e", program]
-        environ = {"PATH": os.environ["PATH"]}
-        done = await trio.run_process(command, capture_stdout=True, stderr=subprocess.DEVNULL, env=environ)
-        return [json.loads(line) for line in done.stdout.decode().splitlines()]
+        program = f"const API_KEY = {json.dumps(key)};\n{self.here(program)}"
+        return await run_node(program, {"PATH": os.environ["PATH"]})
 
 
 @pytest.fixture
@@ -139,27 +124,6 @@ async def house(start_server: StartServer, workspace: Path) -> AsyncIterator[Hou
     keys = [entry("ci", KEY, "claudecode:*"), entry("chat", CHAT_ONLY, "claudecode:chat")]
     async with start_server(workspaces={"roots": [str(workspace)]}, auth={"api_keys": keys}) as server:
         yield House(server, workspace)
-
-
-def events_of(messages: list[Any], id_: int) -> list[Any]:
-    """Check the shape that the specification prints for a stream; return the events."""
-    first, *frames = messages
-    assert first == {"jsonrpc": "2.0", "result": first["result"], "id": id_}
-    assert re.fullmatch(r"sub_[0-9a-z]+", first["result"])
-    for frame in frames:
-        assert (frame["jsonrpc"], frame["method"]) == ("2.0", "subscription")
-        assert frame["params"]["subscription"] == first["result"]
-    events = [frame["params"]["result"] for frame in frames]
-    assert (events[-1]["type"], events[-1]["outcome"]) == ("done", "complete")
-    return events
-
-
-def said(events: list[Any]) -> list[str]:
-    return [event["content"] for event in events if event["type"] == "assistant_message"]
-
-
-def sse(text: str) -> list[Any]:
-    return [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: ")]
 
 
 @needs_curl
@@ -175,13 +139,11 @@ async def test_the_curl_examples_work_with_a_key_and_not_without(house: House, m
     assert (refused["code"], refused["data"]["scope"]) == (403, "claudecode:create")
     assert not model.turns
 
-    created = json.loads(await house.curl(CREATE))
-    assert (created["id"], created["result"]["name"]) == (1, "session1")
-    assert created["result"]["working_dir"] == str(house.workspace)
-    events = events_of(sse(await house.curl(CHAT)), 2)
+    check_created(json.loads(await house.curl(CREATE)), house.workspace, "session1")
+    events = events_of(sse_messages(await house.curl(CHAT)), 2)
     assert said(events) == ["I look.", "There is a README."]
     assert next(event["tool"] for event in events if event["type"] == "tool_use") == "Read"
-    assert said(events_of(sse(await house.curl(CHAT, CHAT_ONLY)), 2))
+    assert said(events_of(sse_messages(await house.curl(CHAT, CHAT_ONLY)), 2))
 
 
 @needs_curl
@@ -216,13 +178,7 @@ async def test_the_printed_messages_work_after_the_first_one(house: House, model
         await socket.send_message(AUTHENTICATE_MESSAGE % KEY)
         assert (await receive())["result"]["caller"] == "ci"
         await socket.send_message(house.here(CREATE_MESSAGE))
-        created = await receive()
-        assert created == {"jsonrpc": "2.0", "result": created["result"], "id": 1}
-        result = created["result"]
-        assert (result["name"], result["model"]) == ("feature-auth", "sonnet")
-        assert result["working_dir"] == str(house.workspace)
-        assert re.fullmatch(r"sess_[0-9a-z]+", result["id"])
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", result["created_at"])
+        check_created(await receive(), house.workspace, "feature-auth")
         await socket.send_message(house.here(CHAT_MESSAGE))
         messages = [await receive()]
         while messages[-1].get("params", {}).get("result", {}).get("type") != "done":

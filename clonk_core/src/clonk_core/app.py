@@ -12,10 +12,11 @@ from typing import Any, Final
 import attrs
 import trio
 
+from clonk_core.config.auth_settings import AuthSettings
 from clonk_core.config.load import Loaded, load, load_plugins_section
 from clonk_core.config.notices import is_loopback
 from clonk_core.config.sections import check_section_class
-from clonk_core.config.settings import AuthSettings, Settings
+from clonk_core.config.settings import Settings
 from clonk_core.errors import ConfigError, PluginError
 from clonk_core.gateway.audit import open_audit
 from clonk_core.gateway.authenticate import Tokens
@@ -25,7 +26,9 @@ from clonk_core.gateway_messages import KeyRequest
 from clonk_core.host.audit import OpenAudit
 from clonk_core.host.discovery import Plugins, load_plugins
 from clonk_core.host.realm import Realm, open_realm
-from clonk_core.interfaces import Dispatch, Hub, Log
+from clonk_core.interfaces.door import Dispatch
+from clonk_core.interfaces.host import Log
+from clonk_core.interfaces.hub import Hub
 from clonk_core.messages import LOCAL_CALLER
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.observe.logs import Logs
@@ -34,6 +37,7 @@ from clonk_core.storage.data_dir import hold_data_dir
 from clonk_core.storage.open_secrets import finish_rotation
 from clonk_core.storage.secret_key import KeySource, choose_key_source
 from clonk_core.transports.listening import Address
+from clonk_core.transports.strangers import Crowd
 from clonk_core.transports.tls import TlsCertificate
 
 DEFAULT_TENANT: Final = "default"
@@ -299,13 +303,14 @@ async def serve_app(
     server = app.settings.server
     pages = make_pages(app.dispatch, app.hub.check, version=app.hub.version, for_strangers=app.settings.auth.enabled)
     log = app.logs.get("transports")
-    certificate = certificate or TlsCertificate.of(server.tls, log=log)
+    certificate = certificate or TlsCertificate.of(server, log=log)
+    crowd = Crowd()
     common: dict[str, Any] = {"log": log, "shutdown": shutdown, "certificate": certificate, "metrics": app.metrics}
-    common["for_all"] = app.settings.auth.enabled
+    common |= {"for_all": app.settings.auth.enabled, "crowd": crowd}
     async with trio.open_nursery() as nursery:
         http = await nursery.start(partial(serve_http, app.dispatch, server, pages=pages, **common))
         websocket = await nursery.start(partial(serve_websocket, app.dispatch, server, **common))
-        metrics = await _start_metrics_port(app, nursery.start, log, shutdown)
+        metrics = await _start_metrics_port(app, nursery.start, log, shutdown, crowd)
         log.info("listening", http=http.url("http", "/mcp"), websocket=websocket.url("ws", "/ws"))
         task_status.started(Addresses(http=http, websocket=websocket, metrics=metrics))
         await shutdown.wait()
@@ -314,7 +319,7 @@ async def serve_app(
 
 
 async def _start_metrics_port(
-    app: App, start: Callable[..., Awaitable[Any]], log: Log, shutdown: trio.Event
+    app: App, start: Callable[..., Awaitable[Any]], log: Log, shutdown: trio.Event, crowd: Crowd
 ) -> Address | None:
     """Start the port of the metrics with a nursery's `start`, and return its address; None when they are off."""
     if app.metrics is NO_METRICS:
@@ -324,7 +329,8 @@ async def _start_metrics_port(
 
     assert isinstance(app.metrics, PrometheusMetrics)  # noqa: S101 - for the type checker: there is no third kind
     settings = app.settings
-    serve = partial(serve_metrics, app.metrics, settings.metrics, settings.server, log=log, shutdown=shutdown)
+    common: dict[str, Any] = {"log": log, "shutdown": shutdown, "crowd": crowd}
+    serve = partial(serve_metrics, app.metrics, settings.metrics, settings.server, **common)
     address: Address = await start(serve)
     log.info("metrics", url=address.url("http", PATH))
     return address

@@ -5,11 +5,20 @@ Apart from `messages.py`, which the plugin API loads: their classes would take a
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 import attrs
 
 from clonk_core.messages import AuditKind, Caller, JsonValue
+
+MAX_DESCRIPTION: Final = 200
+"""Most characters of a key's description."""
+
+MAX_COUNT: Final = 1_000_000
+"""Largest burst, and most streams at the same time, that a key may be given."""
+
+MAX_OVERLAP_S: Final = 30 * 86_400
+"""Longest time that a key that was replaced stays good."""
 
 
 @attrs.frozen(kw_only=True)

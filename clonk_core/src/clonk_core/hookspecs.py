@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from clonk_core.interfaces import Handler, Host, SettingOrigin
+from clonk_core.interfaces.host import Handler, Host, SettingOrigin
 
 if TYPE_CHECKING:
     from clonk_core.plugin import Activation, Check, Command

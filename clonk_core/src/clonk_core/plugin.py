@@ -26,21 +26,11 @@ from clonk_core.errors import (
 )
 from clonk_core.hookspecs import hookimpl
 from clonk_core.ids import new_id
-from clonk_core.interfaces import (
-    Counter,
-    Database,
-    Following,
-    Gauge,
-    Histogram,
-    Host,
-    Log,
-    PluginMetrics,
-    PluginStatus,
-    Run,
-    RunSummary,
-    SettingOrigin,
-    Transaction,
-)
+from clonk_core.interfaces.host import Host, Log, SettingOrigin
+from clonk_core.interfaces.hub import PluginStatus, RunSummary
+from clonk_core.interfaces.metrics import Counter, Gauge, Histogram, PluginMetrics
+from clonk_core.interfaces.runs import Following, Run
+from clonk_core.interfaces.storage import Database, Transaction
 from clonk_core.messages import Call, Caller, Done, ErrorObject, Event, JsonValue, Outcome, StopReason
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import trio
 
 from clonk_claudecode.testing.script import Fail, Hang, LongText, Reply, ToolUse, Wait
 from clonk_claudecode.testing.scripted_model import ScriptedModel
-from clonk_core.interfaces import Connection
+from clonk_core.interfaces.door import Connection
 from clonk_core.messages import Caller, Request
 from clonk_core.plugin import CallError
 from clonk_core.testing.host import TestHost

@@ -6,7 +6,7 @@ import pytest
 
 from clonk_core.client.inside import InsideClient
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Connection
+from clonk_core.interfaces.door import Connection
 from clonk_core.messages import Caller
 from clonk_core.testing.host import TestHost
 from tests.claudecode.sessions.conftest import hub, open_hub

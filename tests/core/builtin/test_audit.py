@@ -9,7 +9,7 @@ import pytest
 
 from clonk_core.gateway.audit import AuditLog
 from clonk_core.gateway_messages import AuditEntry
-from clonk_core.interfaces import Connection
+from clonk_core.interfaces.door import Connection
 from clonk_core.messages import Caller, Request
 from clonk_core.plugin import Activation, Call, CallError, Host, method
 from clonk_core.testing.host import TestHost, open_host

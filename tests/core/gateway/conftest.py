@@ -1,6 +1,5 @@
 """An identity provider on the loopback: it signs tokens with real keys and publishes those keys over HTTP."""
 
-import base64
 import functools
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -16,10 +15,11 @@ import trio.testing
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from clonk_core.config.settings import JwtSettings
+from clonk_core.config.auth_settings import JwtSettings
 from clonk_core.errors import Unauthenticated
 from clonk_core.gateway.jwt import TokenVerifier, open_token_verifier
 from tests.core.gateway.guarded import OpenGuarded, guarded_in
+from tests.core.gateway.tokens import base64url
 
 NOW_S = 1_800_000_000.0
 
@@ -47,11 +47,9 @@ class SigningKey:
 
     def sign(self, header: Mapping[str, Any], payload: bytes) -> str:
         """Sign whatever the header says, with the key's own algorithm."""
-        head = base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=")
-        message = head + b"." + base64.urlsafe_b64encode(payload).rstrip(b"=")
+        message = f"{base64url(json.dumps(header).encode())}.{base64url(payload)}"
         algorithm: Any = jwt.get_algorithm_by_name(self.algorithm)
-        signature = base64.urlsafe_b64encode(algorithm.sign(message, self.private)).rstrip(b"=")
-        return (message + b"." + signature).decode()
+        return f"{message}.{base64url(algorithm.sign(message.encode(), self.private))}"
 
 
 def new_key(algorithm: str = "EdDSA", kid: str | None = "k1", *, number: int = 0, bits: int = 2048) -> SigningKey:

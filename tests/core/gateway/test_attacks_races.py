@@ -15,7 +15,7 @@ from clonk_core.gateway.authenticate import Authenticator, Refused
 from clonk_core.gateway.dispatch import Gateway
 from clonk_core.gateway.keys import hash_of, new_secret
 from clonk_core.gateway_messages import KeyRequest
-from clonk_core.interfaces import Connection
+from clonk_core.interfaces.door import Connection
 from clonk_core.messages import LOCAL_CALLER
 from clonk_core.plugin import Activation, method
 from clonk_core.testing.host import TestHost

@@ -9,11 +9,16 @@ import pytest
 import trio
 
 from clonk_core.testing.serving import served
-from clonk_core.transports import websocket
 from tests.core.gateway.guarded import OpenGuarded, key_settings
 from tests.core.gateway.raw import Raw, ask_raw, bearer, ended, frame_bytes, frames, message, post_bytes, upgrade_bytes
 
-QUICK = {"http_port": 0, "websocket_port": 0, "idle_timeout_s": 0.5, "body_timeout_s": 0.5}
+QUICK = {
+    "http_port": 0,
+    "websocket_port": 0,
+    "idle_timeout_s": 0.5,
+    "body_timeout_s": 0.5,
+    "handshake_timeout_s": 0.5,
+}
 HEAD = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
@@ -94,11 +99,11 @@ async def test_a_request_that_never_ends_is_ended_and_others_are_served_meanwhil
     ids=["nothing", "handshake", "silence", "frame", "fragments", "pings"],
 )
 async def test_a_websocket_that_never_says_who_it_is_is_ended_and_others_are_served_meanwhile(
-    open_guarded: OpenGuarded, monkeypatch: pytest.MonkeyPatch, start: bytes, dribbled: bytes
+    open_guarded: OpenGuarded, start: bytes, dribbled: bytes
 ) -> None:
-    monkeypatch.setattr(websocket, "_HANDSHAKE_S", 0.5)
     auth = {"authenticate_within_s": 0.5}
-    async with open_guarded(key_settings("a"), auth=auth) as host, served(host) as addresses:
+    settings = {"server": QUICK}
+    async with open_guarded(key_settings("a"), auth=auth, settings=settings) as host, served(host) as addresses:
         port = addresses.websocket.port
 
         async def others() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import trio
 
-from clonk_core.interfaces import Connection, Following
+from clonk_core.interfaces.door import Connection
+from clonk_core.interfaces.runs import Following
 from clonk_core.messages import Caller, Request
 from clonk_core.plugin import Activation, Call, CallError, method
 from clonk_core.testing.host import TestHost, open_host

@@ -13,7 +13,7 @@ from clonk_core.gateway.key_store import KeyStore
 from clonk_core.gateway.keys import EMPTY_HASH, ApiKey, KeyRing, hash_of, new_secret, parsed_address
 from clonk_core.gateway.office import KeyOffice
 from clonk_core.gateway_messages import KeyRequest
-from clonk_core.interfaces import Connection
+from clonk_core.interfaces.door import Connection
 from clonk_core.messages import LOCAL_CALLER, Caller, Reply, Request
 from clonk_core.storage.core_tables import open_core_database
 from clonk_core.testing.host import TestHost

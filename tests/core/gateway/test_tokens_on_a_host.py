@@ -45,6 +45,16 @@ async def test_keys_and_tokens_work_side_by_side(open_guarded: OpenGuarded, prov
             assert answer["result"]["caller"] == "user:alice@corp"
 
 
+async def test_a_key_with_dots_in_its_id_is_not_taken_for_a_token(open_guarded: OpenGuarded, provider: Any) -> None:
+    async with open_guarded(auth=jwt(provider)) as host, served(host) as addresses:
+        for credential, reason in (("clonk_a.b.c_wrong", "unknown_key"), ("some.odd.word!", "unknown_key")):
+            async with HttpClient(addresses.http.url("http"), api_key=credential) as client:
+                with pytest.raises(RemoteError) as caught:
+                    await client.call("auth.whoami")
+            assert caught.value.kind == "unauthenticated"
+            assert f'"reason": "{reason}"' in host.log_text.splitlines()[-1]
+
+
 async def test_a_call_behind_the_credential_waits_for_it(open_guarded: OpenGuarded, provider: Any) -> None:
     provider.gate = trio.Event()
     async with open_guarded(auth=jwt(provider)) as host, served(host) as addresses:

@@ -12,7 +12,7 @@ import trio
 
 from clonk_core.host import loading
 from clonk_core.host.discovery import load_plugins
-from clonk_core.interfaces import PluginStatus
+from clonk_core.interfaces.hub import PluginStatus
 from clonk_core.plugin import Activation, CallError, Host, NotFound, StopReason, hookimpl, method
 from clonk_core.plugin import Call as PluginCall
 from clonk_core.testing.host import TestHost, open_host

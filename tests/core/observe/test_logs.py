@@ -9,7 +9,7 @@ import pytest
 
 from clonk_core.app import open_app
 from clonk_core.client.inside import InsideClient
-from clonk_core.interfaces import Connection
+from clonk_core.interfaces.door import Connection
 from clonk_core.observe.logs import MASK, Logs, request_context
 from clonk_core.plugin import CallError
 from clonk_core.testing.host import blueprint

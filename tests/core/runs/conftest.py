@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from clonk_core.errors import CallError, Internal
-from clonk_core.interfaces import Run
+from clonk_core.interfaces.runs import Run
 from clonk_core.messages import LOCAL_CALLER, ErrorObject, Event
 from clonk_core.runs.book import RunBook, open_runs
 from clonk_core.runs.limits import RunLimits

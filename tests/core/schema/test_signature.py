@@ -12,7 +12,7 @@ import pytest
 from annotated_types import Ge, Interval, Len, MaxLen, MinLen, MultipleOf, Predicate
 
 from clonk_core.errors import SchemaError
-from clonk_core.interfaces import Following
+from clonk_core.interfaces.runs import Following
 from clonk_core.plugin import Activation, Call, CallError, Conflict, Done, JsonValue, Pattern, method
 from clonk_core.schema.registry import Registry
 

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from clonk_core.errors import StorageFull
-from clonk_core.interfaces import Transaction
+from clonk_core.interfaces.storage import Transaction
 from clonk_core.storage.sqlite import open_sqlite
 
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from clonk_core.errors import ConfigError, StorageError
-from clonk_core.interfaces import Database, Transaction
+from clonk_core.interfaces.storage import Database, Transaction
 from clonk_core.storage.core_tables import open_core_database
 from clonk_core.storage.open_secrets import finish_rotation, look_at_secrets, open_secrets
 from clonk_core.storage.secret_key import KEY_FILE, NEXT_KEY_FILE, SecretKey, choose_key_source

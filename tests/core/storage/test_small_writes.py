@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from clonk_core.errors import ConstraintViolation, StorageError, StorageFull
-from clonk_core.interfaces import Transaction
+from clonk_core.interfaces.storage import Transaction
 from clonk_core.storage.direct import LONG_WAY_EVERY
 from clonk_core.storage.sqlite import SqliteDatabase, open_sqlite
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from clonk_core.errors import ConstraintViolation, StorageError
-from clonk_core.interfaces import Transaction
+from clonk_core.interfaces.storage import Transaction
 from clonk_core.storage.sqlite import SqliteDatabase, open_sqlite, open_sqlite_read_only
 
 

@@ -8,8 +8,9 @@ import pytest
 import trio
 from quart_trio import QuartTrio
 
-from clonk_core.transports.hypercorn_mends import Limits, serve_asgi
+from clonk_core.transports.hypercorn_mends import Limits
 from clonk_core.transports.listening import open_listeners
+from clonk_core.transports.serve_asgi import serve_asgi
 
 
 @asynccontextmanager

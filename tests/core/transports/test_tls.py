@@ -16,7 +16,7 @@ import trio
 from clonk_core.client.base import ConnectionLost
 from clonk_core.client.http import HttpClient
 from clonk_core.client.websocket import WebSocketClient
-from clonk_core.config.settings import TlsSettings
+from clonk_core.config.settings import ServerSettings, TlsSettings
 from clonk_core.errors import ConfigError
 from clonk_core.transports.listening import Address
 from clonk_core.transports.tls import TlsCertificate
@@ -471,4 +471,4 @@ def test_a_certificate_out_of_date_is_a_warning(
 
 
 def test_tls_that_is_off_reads_nothing(list_log: Any) -> None:
-    assert TlsCertificate.of(TlsSettings(cert_path=Path("/nowhere")), log=list_log) is None
+    assert TlsCertificate.of(ServerSettings(tls=TlsSettings(cert_path=Path("/nowhere"))), log=list_log) is None

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import attrs
 
 from clonk_core.gateway_messages import AuditFilters, AuditReport, AuditRow
-from clonk_core.interfaces import Hub
+from clonk_core.interfaces.hub import Hub
 from clonk_core.messages import AuditKind, Caller
 from clonk_core.plugin import Activation, Call, Ge, InvalidParams, Le, MaxLen, Unavailable, method
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import attrs
 
-from clonk_core.interfaces import Hub
+from clonk_core.interfaces.hub import Hub
 from clonk_core.messages import Quota
 from clonk_core.plugin import Activation, Call, Caller, InvalidParams, MaxLen, Secret, method
 

@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 import attrs
 
-from clonk_core.interfaces import Hub
+from clonk_core.interfaces.hub import Hub
 from clonk_core.methods import Method
 from clonk_core.plugin import Activation, Call, JsonValue, MaxLen, NotFound, PluginStatus, method
 

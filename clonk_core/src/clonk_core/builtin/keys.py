@@ -1,12 +1,12 @@
 """`keys`: API keys, made, changed and taken back by whoever has the scope `keys:admin`."""
 
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated
 
 import attrs
 
-from clonk_core.gateway_messages import ApiKeyInfo, KeyRequest
-from clonk_core.interfaces import Hub
+from clonk_core.gateway_messages import MAX_COUNT, MAX_DESCRIPTION, MAX_OVERLAP_S, ApiKeyInfo, KeyRequest
+from clonk_core.interfaces.hub import Hub
 from clonk_core.names import KEY_ID, SCOPE
 from clonk_core.plugin import (
     Activation,
@@ -28,9 +28,7 @@ KeyId = Annotated[str, Pattern(KEY_ID.pattern, "1 to 64 letters, digits, _ . and
 Scope = Annotated[str, Pattern(SCOPE.pattern, "such as arbor:read or claudecode:chat@ci-*")]
 RateLimit = Annotated[str, Pattern("[1-9][0-9]{0,8}/(s|min|h|day)", "such as 100/min; s, min, h or day")]
 BytesLimit = Annotated[str, Pattern("[1-9][0-9]{0,8}(KiB|MiB|GiB)/(s|min|h|day)", "such as 50MiB/min")]
-Count = Annotated[int, Ge(1), Le(1_000_000)]
-
-MAX_OVERLAP_S: Final = 30 * 86_400
+Count = Annotated[int, Ge(1), Le(MAX_COUNT)]
 
 
 @attrs.frozen(kw_only=True)
@@ -61,7 +59,7 @@ class Keys(Activation):
         call: Call,
         id: KeyId,
         scopes: Annotated[tuple[Scope, ...], MinLen(1), MaxLen(100)],
-        description: Annotated[str, MaxLen(200)] = "",
+        description: Annotated[str, MaxLen(MAX_DESCRIPTION)] = "",
         tenant: Annotated[str, Pattern("[A-Za-z0-9_-]{1,64}", "letters, digits, _ and -")] | None = None,
         rate_limit: RateLimit | None = None,
         burst: Count | None = None,

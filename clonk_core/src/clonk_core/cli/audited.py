@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from clonk_core.config.settings import AuditSettings
-    from clonk_core.interfaces import AuditWriter, CoreDatabase
+    from clonk_core.interfaces.keeping import AuditWriter
+    from clonk_core.interfaces.storage import CoreDatabase
 
 
 def audit_writer(database: "CoreDatabase", settings: "AuditSettings") -> "AuditWriter | None":

@@ -162,7 +162,7 @@ async def rotate(
         config: The configuration file; without it the usual places are searched.
         data_dir: Folder of the databases.
     """
-    from clonk_core.gateway.office import MAX_OVERLAP_S
+    from clonk_core.gateway_messages import MAX_OVERLAP_S
     from clonk_core.messages import LOCAL_CALLER
 
     overlap_s = seconds(keep_old_for)

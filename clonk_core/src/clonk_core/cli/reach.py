@@ -58,7 +58,7 @@ async def _open_local(config: Path | None) -> AsyncIterator[Callee]:
     from clonk_core.app import draw, open_app
     from clonk_core.client.inside import InsideClient
     from clonk_core.ids import new_id
-    from clonk_core.interfaces import Connection
+    from clonk_core.interfaces.door import Connection
     from clonk_core.observe.logs import Logs
 
     blueprint = draw(config, os.environ, {})

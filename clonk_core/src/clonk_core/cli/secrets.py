@@ -20,7 +20,7 @@ from clonk_core.cli.main import complain
 from clonk_core.cli.output import print_columns, print_json
 
 if TYPE_CHECKING:
-    from clonk_core.interfaces import AuditWriter
+    from clonk_core.interfaces.keeping import AuditWriter
     from clonk_core.storage.secrets import SecretStore
 
 DataDir: TypeAlias = Annotated[Path | None, Parameter(name="--data-dir", negative=())]

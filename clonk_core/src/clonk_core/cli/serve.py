@@ -43,7 +43,7 @@ async def serve(*, config: ConfigFile = None, settings: SettingFlags = NO_SETTIN
     blueprint = draw_and_tell(config, settings)
     logging = blueprint.settings.logging
     logs = Logs(level=logging.level, format=logging.format)
-    certificate = TlsCertificate.of(blueprint.settings.server.tls, log=logs.get("transports"))
+    certificate = TlsCertificate.of(blueprint.settings.server, log=logs.get("transports"))
     async with watched_signals(certificate.reload if certificate else None) as stopping:
         stopping.allow(blueprint.settings)
         with stopping.start:

@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 
-from clonk_core.interfaces import Connection, Dispatch, Following
+from clonk_core.interfaces.door import Connection, Dispatch
+from clonk_core.interfaces.runs import Following
 from clonk_core.messages import Event, JsonValue, Request
 
 

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, NoReturn
 
-from clonk_core.config.settings import AuthSettings
+from clonk_core.config.auth_settings import AuthSettings
 from clonk_core.errors import RateLimited
 from clonk_core.gateway.authenticate import Grant
 from clonk_core.gateway.failures import network_of
 from clonk_core.gateway.keys import Allowance, allowance
 from clonk_core.gateway.rate_limit import Limiter, Taken, parse_rate
-from clonk_core.interfaces import Connection
+from clonk_core.interfaces.door import Connection
 from clonk_core.messages import Caller, Quota
 
 MAX_QUOTAS: Final = 100_000

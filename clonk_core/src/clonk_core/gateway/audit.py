@@ -14,12 +14,14 @@ from typing import Any, Final
 import orjson
 import trio
 
+from clonk_core.clock_text import clock_text
 from clonk_core.config.settings import AuditSettings
 from clonk_core.errors import ClonkError, InvalidParams
 from clonk_core.gateway import audit_store as store
 from clonk_core.gateway.audit_chain import SWEEP, ChainCheck, Values, body_of, read_head
 from clonk_core.gateway_messages import AuditEntry, AuditFilters, AuditReport, AuditRow
-from clonk_core.interfaces import CoreDatabase, Log, Row
+from clonk_core.interfaces.host import Log
+from clonk_core.interfaces.storage import CoreDatabase, Row, Transaction
 from clonk_core.messages import Caller
 
 POLL_S: Final = 1.0
@@ -84,24 +86,22 @@ class AuditLog:
         if after is not None:
             if before is not None:
                 raise InvalidParams("give `before` for older rows or `after` for newer ones, not both", path="$.before")
-            return await self._newer(filters, after, limit)
-        return await self._older(filters, before, limit)
+            return await self._gathered(store.newer, filters, after, limit)
+        return await self._gathered(store.older, filters, before, limit)
 
-    async def _older(self, filters: AuditFilters, before: int | None, limit: int) -> Sequence[AuditRow]:
+    async def _gathered(
+        self,
+        look: Callable[[Transaction, AuditFilters, Any, int], store.Window],
+        filters: AuditFilters,
+        begin: int | None,
+        limit: int,
+    ) -> Sequence[AuditRow]:
+        """Read one window of the table after the other until there are enough rows."""
         rows: list[Row] = []
         while True:
-            window = await self._database.read(store.older, filters, before, limit - len(rows))
+            window = await self._database.read(look, filters, begin, limit - len(rows))
             rows += window.rows
-            before = window.reached
-            if window.is_last or len(rows) == limit:
-                return [store.audit_row(row) for row in rows]
-
-    async def _newer(self, filters: AuditFilters, after: int, limit: int) -> Sequence[AuditRow]:
-        rows: list[Row] = []
-        while True:
-            window = await self._database.read(store.newer, filters, after, limit - len(rows))
-            rows += window.rows
-            after = window.reached
+            begin = window.reached
             if window.is_last or len(rows) == limit:
                 return [store.audit_row(row) for row in rows]
 
@@ -149,7 +149,7 @@ class AuditLog:
         Raises:
             StorageFull, StorageError: Not all of them could be dropped.
         """
-        before = store.clock_text(now - timedelta(days=self._retention_days))
+        before = clock_text(now - timedelta(days=self._retention_days))
         told, _ = _prepared(AuditEntry(kind="system", caller=_SERVER, action=SWEEP), now)
         total = 0
         while dropped := await self._database.run(store.drop_oldest, before, DROP_AT_ONCE, told):
@@ -213,7 +213,7 @@ def _prepared(entry: AuditEntry, now: datetime) -> tuple[Values, bytes]:
     caller = entry.caller
     duration_ms = entry.duration_ms
     values: Values = (
-        store.clock_text(now),
+        clock_text(now),
         entry.kind,
         caller.tenant,
         caller.id,

@@ -4,15 +4,15 @@ Each function is one unit of work inside a transaction; the log (gateway/audit.p
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import attrs
 import orjson
 
+from clonk_core.clock_text import clock_text
 from clonk_core.gateway.audit_chain import COLUMNS, Anchor, Values, body_of, link, sweep_detail
 from clonk_core.gateway_messages import AuditFilters, AuditRow
-from clonk_core.interfaces import Row, Transaction
+from clonk_core.interfaces.storage import Row, Transaction
 
 _ALL: Final = ", ".join((*COLUMNS, "hash"))
 _LAST: Final = "select seq, hash from audit order by seq desc limit 1"
@@ -167,11 +167,6 @@ def audit_row(row: Row) -> AuditRow:
     """Return a row as it is shown."""
     members = dict(zip((*COLUMNS, "hash"), row, strict=True))
     return AuditRow(**{**members, "detail": _object(row[_DETAIL])})
-
-
-def clock_text(moment: datetime) -> str:
-    """Return a clock time as it is stored: UTC with milliseconds, so that the order of texts is that of times."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _select(

@@ -5,11 +5,11 @@ from typing import Final, Protocol
 
 import attrs
 
-from clonk_core.config.settings import AuthSettings
+from clonk_core.config.auth_settings import AuthSettings
 from clonk_core.errors import CallError, Forbidden, Unauthenticated
 from clonk_core.gateway.failures import Failures
-from clonk_core.gateway.keys import NO_LIMITS, Allowance, ApiKey, KeyRing, allowance
-from clonk_core.interfaces import Connection
+from clonk_core.gateway.keys import KEY_PREFIX, NO_LIMITS, Allowance, ApiKey, KeyRing, allowance
+from clonk_core.interfaces.door import Connection
 from clonk_core.messages import LOCAL_CALLER, STRANGER, Caller
 
 MAX_CREDENTIAL: Final = 16 * 1024
@@ -34,6 +34,8 @@ class Token(Protocol):
 
 class Tokens(Protocol):
     """What verifies tokens."""
+
+    def looks_like_token(self, credential: str) -> bool: ...
 
     async def verify(self, token: str) -> Token: ...
 
@@ -135,10 +137,11 @@ class Authenticator:
         """
         if len(credential) > MAX_CREDENTIAL:
             raise Refused("too_long", Unauthenticated(f"a credential has at most {MAX_CREDENTIAL} characters"))
+        is_key = credential.startswith(KEY_PREFIX)  # ids of keys may have dots
         found = self._ring.find(credential)
         if found is not None:
             grant = self._of_key(found.key, found.secret_hash, connection)
-        elif self._tokens is not None and credential.count(".") == 2:
+        elif self._tokens is not None and not is_key and self._tokens.looks_like_token(credential):
             grant = await self._of_token(self._tokens, credential)
         else:
             raise Refused("unknown_key", Unauthenticated("this API key is not known, or is good no more"))

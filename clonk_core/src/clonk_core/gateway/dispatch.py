@@ -16,7 +16,9 @@ from clonk_core.gateway.records import Records
 from clonk_core.gateway.scopes import HOW_TO_PROVE, check_scope, target_of
 from clonk_core.gateway.watch import Watch
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Connection, Following, Log
+from clonk_core.interfaces.door import Connection
+from clonk_core.interfaces.host import Log
+from clonk_core.interfaces.runs import Following
 from clonk_core.messages import Caller, JsonValue, Quota, Reply, Request
 from clonk_core.methods import Method
 from clonk_core.observe.logs import request_context

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from clonk_core.config.settings import ApiKeySettings
+from clonk_core.config.auth_settings import ApiKeySettings
 from clonk_core.gateway.keys import ApiKey
 
 

@@ -10,9 +10,9 @@ import attrs
 import orjson
 import trio
 
-from clonk_core.config.settings import JwtSettings
+from clonk_core.config.auth_settings import JwtSettings
 from clonk_core.errors import Unavailable
-from clonk_core.interfaces import Log
+from clonk_core.interfaces.host import Log
 
 if TYPE_CHECKING:
     import httpx

@@ -11,10 +11,10 @@ from typing import Any, Final
 import attrs
 import orjson
 
-from clonk_core.config.settings import JwtSettings
+from clonk_core.config.auth_settings import JwtSettings
 from clonk_core.errors import Unauthenticated
 from clonk_core.gateway.jwks import FETCH_TIMEOUT_S, Key, ProviderKeys, open_provider_keys
-from clonk_core.interfaces import Log
+from clonk_core.interfaces.host import Log
 from clonk_core.names import SCOPE
 
 _MAX_TOKEN_BYTES: Final = 16 * 1024

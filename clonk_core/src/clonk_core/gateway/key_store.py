@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
+from clonk_core.clock_text import clock_text
 from clonk_core.errors import Conflict, NotFound
 from clonk_core.gateway.keys import ApiKey
-from clonk_core.interfaces import Database, Transaction
+from clonk_core.interfaces.storage import Database, Transaction
 
 _COLUMNS: Final = (
     "id, secret_hash, previous_hash, previous_until, scopes, tenant, description, rate_limit, burst, bytes_limit, "
@@ -61,7 +62,7 @@ class KeyStore:
         Raises:
             NotFound: There is none.
         """
-        return await self._database.run(_change, key_id, _REVOKE, {"now": stamp(now)})
+        return await self._database.run(_change, key_id, _REVOKE, {"now": clock_text(now)})
 
     async def rotate(self, key_id: str, secret_hash: str, now: datetime, previous_until: datetime) -> ApiKey:
         """Give a key a new secret; the old one is good until `previous_until`, the one before that no more.
@@ -70,7 +71,7 @@ class KeyStore:
             NotFound: There is none.
             Conflict: It was revoked.
         """
-        bindings = {"secret_hash": secret_hash, "now": stamp(now), "previous_until": stamp(previous_until)}
+        bindings = {"secret_hash": secret_hash, "now": clock_text(now), "previous_until": clock_text(previous_until)}
         return await self._database.run(_rotate, key_id, bindings)
 
 
@@ -122,9 +123,9 @@ def _bindings(key: ApiKey) -> dict[str, Any]:
         "bytes_limit": key.bytes_limit,
         "max_runs": key.max_runs,
         "allowed_networks": json.dumps(key.allowed_networks),
-        "created_at": None if key.created_at is None else stamp(key.created_at),
+        "created_at": None if key.created_at is None else clock_text(key.created_at),
         "created_by": key.created_by,
-        "expires_at": None if key.expires_at is None else stamp(key.expires_at),
+        "expires_at": None if key.expires_at is None else clock_text(key.expires_at),
     }
 
 
@@ -137,8 +138,3 @@ def _key(row: tuple[Any, ...]) -> ApiKey:
     values["scopes"] = frozenset(json.loads(values["scopes"]))
     values["allowed_networks"] = tuple(json.loads(values["allowed_networks"]))
     return ApiKey(hashes=(secret_hash, *([previous_hash] if previous_hash else [])), source="database", **values)
-
-
-def stamp(moment: datetime) -> str:
-    """Return a clock time as it is stored: UTC with milliseconds, `2026-01-31T09:30:00.000Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -18,21 +18,19 @@ import attrs
 import trio
 
 from clonk_core.gateway.rate_limit import Rate, parse_rate
-from clonk_core.gateway_messages import ApiKeyInfo, KeyRequest
+from clonk_core.gateway_messages import MAX_COUNT, MAX_DESCRIPTION, ApiKeyInfo, KeyRequest
 from clonk_core.names import KEY_ID, SCOPE
+
+KEY_PREFIX: Final = "clonk_"
+"""What every key that was made here begins with."""
 
 _SECRET_BYTES: Final = 32
 
 EMPTY_HASH: Final = hashlib.sha256(b"").hexdigest()
 """The placeholder of the specification's example; nobody gets in with it."""
 
-
 PLACEHOLDERS: Final = (EMPTY_HASH, "...")
 """What stands in the specification's examples instead of a hash."""
-
-MAX_DESCRIPTION: Final = 200
-MAX_COUNT: Final = 1_000_000
-"""As `keys.create` and the configuration take them."""
 
 _TENANT: Final = re.compile("[A-Za-z0-9_-]{1,64}")
 _CALLS: Final = re.compile("[1-9][0-9]{0,8}/(s|min|h|day)")
@@ -171,7 +169,7 @@ def parsed_address(text: str) -> IPv4Address | IPv6Address | None:
 
 def new_secret(key_id: str) -> str:
     """Return a new key to present: `clonk_<id>_<secret>` with 256 bits of secret."""
-    return f"clonk_{key_id}_{secrets.token_urlsafe(_SECRET_BYTES)}"
+    return f"{KEY_PREFIX}{key_id}_{secrets.token_urlsafe(_SECRET_BYTES)}"
 
 
 def hash_of(credential: str) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
 
 import attrs
 
@@ -10,12 +9,9 @@ from clonk_core.errors import Conflict, Forbidden, InvalidParams, NotFound
 from clonk_core.gateway.key_store import KeyStore
 from clonk_core.gateway.keys import ApiKey, KeyRing, check_key_request, hash_of, new_secret
 from clonk_core.gateway_messages import ApiKeyInfo, AuditEntry, KeyRequest
-from clonk_core.interfaces import AuditWriter
+from clonk_core.interfaces.keeping import AuditWriter
 from clonk_core.messages import Caller, JsonValue
 from clonk_core.names import scope_covers
-
-MAX_OVERLAP_S: Final = 30 * 86_400.0
-"""Longest time that a key that was replaced stays good."""
 
 
 class KeyOffice:

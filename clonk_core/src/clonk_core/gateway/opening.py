@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import attrs
 import trio
 
-from clonk_core.config.settings import AuthSettings
+from clonk_core.config.auth_settings import AuthSettings
 from clonk_core.errors import ClonkError
 from clonk_core.gateway.admission import Admission
 from clonk_core.gateway.authenticate import Authenticator, Tokens
@@ -20,7 +20,9 @@ from clonk_core.gateway.office import KeyOffice
 from clonk_core.gateway.rate_limit import MemoryLimiter
 from clonk_core.gateway.records import Counters, Records, ShowParams
 from clonk_core.gateway.watch import Watch
-from clonk_core.interfaces import AuditWriter, Database, Log
+from clonk_core.interfaces.host import Log
+from clonk_core.interfaces.keeping import AuditWriter
+from clonk_core.interfaces.storage import Database
 
 
 class Realm(RealmDoor, Protocol):

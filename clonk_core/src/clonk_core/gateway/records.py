@@ -8,7 +8,10 @@ import trio
 from clonk_core.errors import CallError, ClonkError, StorageFull, Unavailable
 from clonk_core.gateway.rate_limit import Limiter, Rate
 from clonk_core.gateway_messages import AuditEntry
-from clonk_core.interfaces import AuditWriter, Connection, Following, Log
+from clonk_core.interfaces.door import Connection
+from clonk_core.interfaces.host import Log
+from clonk_core.interfaces.keeping import AuditWriter
+from clonk_core.interfaces.runs import Following
 from clonk_core.messages import STRANGER, JsonValue, Request
 from clonk_core.methods import Method
 

@@ -6,7 +6,7 @@ from typing import Final
 import attrs
 import trio
 
-from clonk_core.interfaces import Connection
+from clonk_core.interfaces.door import Connection
 
 LOOK_EVERY_S: Final = 1.0
 """Between two looks. Keys that were changed elsewhere are found within `auth.key_check_s` beside."""

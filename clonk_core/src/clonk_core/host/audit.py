@@ -7,7 +7,8 @@ from typing import Final, Protocol, TypeAlias
 import attrs
 
 from clonk_core.gateway_messages import AuditEntry
-from clonk_core.interfaces import AuditReader, AuditWriter, CoreDatabase
+from clonk_core.interfaces.keeping import AuditReader, AuditWriter
+from clonk_core.interfaces.storage import CoreDatabase
 from clonk_core.messages import Call, JsonValue
 from clonk_core.schema.shorten import shorten
 

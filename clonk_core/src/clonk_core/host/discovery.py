@@ -17,7 +17,7 @@ from clonk_core.boundary import plugin_boundary
 from clonk_core.config.settings import Settings
 from clonk_core.errors import ActivationError, PluginError
 from clonk_core.host.plugin_files import import_plugin_file, plugin_files
-from clonk_core.interfaces import PluginStatus
+from clonk_core.interfaces.hub import PluginStatus
 from clonk_core.names import is_plugin
 
 T = TypeVar("T")

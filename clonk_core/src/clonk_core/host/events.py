@@ -6,7 +6,7 @@ import attrs
 import trio
 
 from clonk_core.boundary import plugin_boundary
-from clonk_core.interfaces import Handler, Log
+from clonk_core.interfaces.host import Handler, Log
 from clonk_core.wire.converter import Converter
 
 HANDLER_DEADLINE_S = 30.0

@@ -9,7 +9,7 @@ from typing import Any, cast
 from clonk_core.boundary import plugin_boundary
 from clonk_core.errors import PluginError
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Following
+from clonk_core.interfaces.runs import Following
 from clonk_core.messages import Call, Caller, JsonValue, Reply, StopReason
 from clonk_core.methods import Method
 from clonk_core.runs.book import RunBook

@@ -13,7 +13,8 @@ from clonk_core.errors import ClonkError, PluginError
 from clonk_core.host.discovery import Plugin, Plugins, describe
 from clonk_core.host.events import EventBus
 from clonk_core.host.plugin_host import LateDatabase, PluginHost
-from clonk_core.interfaces import Database, Handler, Log
+from clonk_core.interfaces.host import Handler, Log
+from clonk_core.interfaces.storage import Database
 from clonk_core.metrics import Metrics
 from clonk_core.names import is_database
 from clonk_core.plugin import Activation

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from clonk_core import hookspecs
 from clonk_core.errors import PluginError
-from clonk_core.interfaces import Host
+from clonk_core.interfaces.host import Host
 from clonk_core.plugin import Activation
 
 _numbers = itertools.count()

@@ -10,7 +10,10 @@ import orjson
 from clonk_core.errors import CallError, ConfigError, PluginError, StorageError, Unavailable
 from clonk_core.gateway_messages import AuditEntry
 from clonk_core.host.plugin_metrics import PackageMetrics
-from clonk_core.interfaces import Database, Following, Hub, Log, SettingOrigin
+from clonk_core.interfaces.host import Log, SettingOrigin
+from clonk_core.interfaces.hub import Hub
+from clonk_core.interfaces.runs import Following
+from clonk_core.interfaces.storage import Database
 from clonk_core.messages import AuditKind, Caller, ErrorObject, JsonValue, Reply
 from clonk_core.metrics import Metrics
 from clonk_core.wire.error_codes import error_object

@@ -31,7 +31,10 @@ from clonk_core.host.plugin_host import PluginHost
 from clonk_core.host.services import supervise
 from clonk_core.host.view import RealmHub
 from clonk_core.ids import new_id
-from clonk_core.interfaces import AuditReader, AuditWriter, CoreDatabase, Database, Following, SettingOrigin
+from clonk_core.interfaces.host import SettingOrigin
+from clonk_core.interfaces.keeping import AuditReader, AuditWriter
+from clonk_core.interfaces.runs import Following
+from clonk_core.interfaces.storage import CoreDatabase, Database
 from clonk_core.messages import Call, Caller, ErrorObject, JsonValue, Reply
 from clonk_core.methods import Method, reach_of
 from clonk_core.metrics import NO_METRICS, Metrics

@@ -6,7 +6,7 @@ from typing import Final
 import trio
 
 from clonk_core.boundary import plugin_boundary
-from clonk_core.interfaces import Log
+from clonk_core.interfaces.host import Log
 from clonk_core.plugin import Activation
 
 FIRST_DELAY_S: Final = 0.5

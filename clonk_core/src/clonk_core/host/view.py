@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
+from clonk_core.clock_text import clock_text
 from clonk_core.errors import Unavailable
-from clonk_core.interfaces import AuditReader, Database, KeyKeeper, PluginStatus, Run, RunSummary, Transaction
+from clonk_core.interfaces.hub import PluginStatus, RunSummary
+from clonk_core.interfaces.keeping import AuditReader, KeyKeeper
+from clonk_core.interfaces.runs import Run
+from clonk_core.interfaces.storage import Database, Transaction
 from clonk_core.messages import Caller, JsonValue, Quota
 from clonk_core.methods import Method
 from clonk_core.schema.openrpc import document
@@ -43,7 +47,7 @@ class RealmHub:
     def __init__(self, realm: "Realm", *, started_at: datetime) -> None:
         self._realm = realm
         self.version = metadata.version("clonk-core")
-        self.started_at = started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self.started_at = clock_text(started_at)
 
         self._door: GatewayDoor | None = None
 

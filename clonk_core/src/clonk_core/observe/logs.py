@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TextIO, cast
 
 import structlog
 
-from clonk_core.interfaces import Log
+from clonk_core.interfaces.host import Log
 from clonk_core.observe.log_text import printable, write_traceback
 
 Level = Literal["debug", "info", "warning", "error"]

@@ -7,9 +7,12 @@ from typing import Final
 
 import trio
 
+from clonk_core.clock_text import clock_text
 from clonk_core.errors import CallError, ClonkError, Internal, NotFound, StorageFull, Unavailable
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Database, Run, RunSummary
+from clonk_core.interfaces.hub import RunSummary
+from clonk_core.interfaces.runs import Run
+from clonk_core.interfaces.storage import Database
 from clonk_core.messages import Caller, ErrorObject, StopReason
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.runs.endings import Encode, Endings
@@ -110,7 +113,7 @@ class RunBook:
             method=method,
             caller=caller,
             target=target,
-            started_at=rfc3339(now),
+            started_at=clock_text(now),
             deadline_s=deadline_s,
             encode=encode or self._encode,
             endings=self._endings,
@@ -220,7 +223,7 @@ class RunBook:
 
         Those that somebody is reading stay until the next time.
         """
-        oldest = rfc3339(self._clock() - timedelta(seconds=self._limits.retention_s))
+        oldest = clock_text(self._clock() - timedelta(seconds=self._limits.retention_s))
         past = await self._journal.ended_before(oldest)
         over = await self._journal.over_total(self._limits.max_total_bytes)
         dropped = 0
@@ -264,7 +267,7 @@ class RunBook:
             run.life.cancel()
 
     def _clock_time(self) -> str:
-        return rfc3339(self._clock())
+        return clock_text(self._clock())
 
 
 @asynccontextmanager
@@ -316,11 +319,6 @@ async def open_runs(
             nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
-
-
-def rfc3339(moment: datetime) -> str:
-    """Return a clock time as it is stored and shown: UTC with milliseconds, `2026-01-31T09:30:00.000Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _may_see(caller: Caller, run: Run, allows: MaySee) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from clonk_core.interfaces import Database, Transaction
+from clonk_core.interfaces.storage import Database, Transaction
 from clonk_core.messages import Caller, Event
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.runs.chunks import Chunk, unpack

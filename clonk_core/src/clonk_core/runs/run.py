@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from clonk_core.errors import ClonkError, InvalidParams, NotFound
-from clonk_core.interfaces import RunSummary
+from clonk_core.interfaces.hub import RunSummary
 from clonk_core.messages import Caller, Event, StopReason
 from clonk_core.runs.endings import Encode, Endings
 from clonk_core.runs.journal import Journal, RunRecord

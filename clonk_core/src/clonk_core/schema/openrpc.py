@@ -1,6 +1,7 @@
 """The registry as an OpenRPC document (https://spec.open-rpc.org); what it has no word for is in `x-clonk-*`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, count
 from typing import Any, Final
 
 from clonk_core.errors import CallError
@@ -126,11 +127,9 @@ class _SharedSchemas:
     def _place(self, name: str, definitions: Mapping[str, Schema], namespace: str) -> str:
         """Choose the name under which a definition is shared."""
         closure = _closure(name, definitions)
-        candidates = [name, f"{namespace}.{name}", *(f"{namespace}.{name}{number}" for number in range(2, 1000))]
-        for candidate in candidates:
-            if self._origins.setdefault(candidate, closure) == closure:
-                return candidate
-        raise AssertionError(f"a thousand objects named {name}")
+        own = f"{namespace}.{name}"
+        candidates = chain((name, own), (f"{own}{number}" for number in count(2)))
+        return next(one for one in candidates if self._origins.setdefault(one, closure) == closure)
 
 
 def _closure(name: str, definitions: Mapping[str, Schema]) -> dict[str, Schema]:

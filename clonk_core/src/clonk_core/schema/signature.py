@@ -8,7 +8,7 @@ from typing import Any, Final
 import attrs
 
 from clonk_core.errors import CallError, SchemaError
-from clonk_core.interfaces import Following
+from clonk_core.interfaces.runs import Following
 from clonk_core.messages import Call, Done, JsonValue
 from clonk_core.methods import Parameter
 from clonk_core.names import SCOPE_VERB

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from clonk_core.errors import ClonkError
-from clonk_core.interfaces import CoreDatabase, Log, Transaction
+from clonk_core.interfaces.host import Log
+from clonk_core.interfaces.storage import CoreDatabase, Transaction
 from clonk_core.storage.core_tables import CORE_DATABASE, open_core_database
 from clonk_core.storage.secret_key import KeySource
 from clonk_core.storage.secrets import SecretStore

@@ -12,8 +12,9 @@ from typing import Final, TypeVar
 
 import attrs
 
+from clonk_core.clock_text import clock_text
 from clonk_core.errors import ConfigError, StorageError
-from clonk_core.interfaces import Database, Transaction
+from clonk_core.interfaces.storage import Database, Transaction
 from clonk_core.names import is_secret
 from clonk_core.storage.secret_key import KeySource, SecretKey
 
@@ -207,7 +208,7 @@ class _KeyMissing(Exception):
 
 def _set(transaction: Transaction, source: KeySource, known: Keys, tenant: str, name: str, value: str) -> None:
     key = _writing_key(transaction, source, known)
-    transaction.execute(_PUT, {**_encrypted(key, tenant, name, value), "now": _now()})
+    transaction.execute(_PUT, {**_encrypted(key, tenant, name, value), "now": clock_text(datetime.now(UTC))})
 
 
 def _writing_key(transaction: Transaction, source: KeySource, known: Keys) -> SecretKey:
@@ -219,7 +220,7 @@ def _writing_key(transaction: Transaction, source: KeySource, known: Keys) -> Se
     if other is not None:
         raise _KeyMissing(str(current), other[0])
     key = source.first()
-    transaction.execute(_CHOOSE_KEY, {"key_id": key.id, "now": _now()})
+    transaction.execute(_CHOOSE_KEY, {"key_id": key.id, "now": clock_text(datetime.now(UTC))})
     return key
 
 
@@ -253,7 +254,7 @@ def _rotate(transaction: Transaction, source: KeySource, known: Keys) -> tuple[i
         ]
         transaction.execute_many(_REPLACE, rows)
         # Also when nothing was to be done: this commit puts on the disk what an interrupted rotation has committed.
-        transaction.execute(_CHOOSE_KEY, {"key_id": new.id, "now": _now()})
+        transaction.execute(_CHOOSE_KEY, {"key_id": new.id, "now": clock_text(datetime.now(UTC))})
     except BaseException:
         if is_new:
             source.abandon()
@@ -299,7 +300,3 @@ def _decrypted(known: Keys, tenant: str, name: str, key_id: str, nonce: bytes, c
 def _associated(tenant: str, name: str) -> bytes:
     """Return what is authenticated beside the value. A name has no zero byte, so it cannot be read in two ways."""
     return b"\0".join((b"clonk.secret.1", tenant.encode(), name.encode()))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

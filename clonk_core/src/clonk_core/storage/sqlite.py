@@ -23,7 +23,7 @@ import apsw.aio
 import trio
 
 from clonk_core.errors import StorageError
-from clonk_core.interfaces import Transaction
+from clonk_core.interfaces.storage import Transaction
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.storage.direct import DirectWriter, NotNow
 from clonk_core.storage.errors_of_sqlite import translate, translate_os

@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 import apsw
 
 from clonk_core.errors import StorageError
-from clonk_core.interfaces import Bindings, Row
+from clonk_core.interfaces.storage import Bindings, Row
 from clonk_core.storage.errors_of_sqlite import translate
 
 T = TypeVar("T")

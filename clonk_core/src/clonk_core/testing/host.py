@@ -14,7 +14,7 @@ from clonk_core.app import App, Blueprint, draw, open_app
 from clonk_core.client.inside import InsideClient
 from clonk_core.host.plugin_files import make_activation
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Connection, Dispatch
+from clonk_core.interfaces.door import Connection, Dispatch
 from clonk_core.observe.logs import Logs
 from clonk_core.plugin import Activation, Host, hookimpl
 

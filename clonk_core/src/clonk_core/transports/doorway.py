@@ -7,7 +7,9 @@ import attrs
 
 from clonk_core.errors import CallError, Internal
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Connection, Dispatch, Following, Log
+from clonk_core.interfaces.door import Connection, Dispatch
+from clonk_core.interfaces.host import Log
+from clonk_core.interfaces.runs import Following
 from clonk_core.messages import Event, Reply, Request
 
 

@@ -8,7 +8,8 @@ import attrs
 import trio
 
 from clonk_core.errors import CallError
-from clonk_core.interfaces import Connection, Following
+from clonk_core.interfaces.door import Connection
+from clonk_core.interfaces.runs import Following
 from clonk_core.messages import Reply, Request
 from clonk_core.transports.doorway import Doorway, PeerGone
 from clonk_core.transports.first_wait import telling_first_wait

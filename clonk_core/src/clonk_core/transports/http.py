@@ -18,7 +18,9 @@ from clonk_core.errors import (
     TooLarge,
     Unavailable,
 )
-from clonk_core.interfaces import Connection, Dispatch, Following, Log
+from clonk_core.interfaces.door import Connection, Dispatch
+from clonk_core.interfaces.host import Log
+from clonk_core.interfaces.runs import Following
 from clonk_core.messages import Quota, Reply, Request
 from clonk_core.transports.addresses import Proxies
 from clonk_core.transports.cors import is_preflight, preflight_headers, with_cors

@@ -5,7 +5,8 @@ from typing import Final
 import trio
 
 from clonk_core.errors import CallError, TooLarge
-from clonk_core.interfaces import Connection, Following
+from clonk_core.interfaces.door import Connection
+from clonk_core.interfaces.runs import Following
 from clonk_core.transports.doorway import Doorway
 from clonk_core.transports.exchange import Exchange
 from clonk_core.wire.jsonrpc import reply_bytes

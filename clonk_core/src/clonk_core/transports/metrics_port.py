@@ -9,14 +9,15 @@ from prometheus_client.exposition import choose_encoder
 
 from clonk_core.config.settings import MetricsSettings, ServerSettings
 from clonk_core.errors import InvalidRequest, NotFound
-from clonk_core.interfaces import Log
+from clonk_core.interfaces.host import Log
 from clonk_core.observe.loop_lag import watch_loop
 from clonk_core.observe.metrics import PrometheusMetrics
 from clonk_core.transports.exchange import Exchange
 from clonk_core.transports.guard import Guard
-from clonk_core.transports.hypercorn_mends import Limits, serve_asgi
+from clonk_core.transports.hypercorn_mends import Limits
 from clonk_core.transports.listening import Address, open_listeners
-from clonk_core.transports.strangers import Strangers
+from clonk_core.transports.serve_asgi import serve_asgi
+from clonk_core.transports.strangers import Crowd, Strangers
 from clonk_core.wire.jsonrpc import error_bytes
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ async def serve_metrics(
     *,
     log: Log,
     shutdown: trio.Event,
+    crowd: Crowd | None = None,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve the metrics until `shutdown` is set, and meanwhile measure the event loop.
@@ -45,6 +47,7 @@ async def serve_metrics(
         server: Whose `allowed_hosts`, `send_timeout_s` and `max_strangers` hold here too.
         log: Where faults are told.
         shutdown: Set to end it.
+        crowd: Of the process's ports; this one is the only one when it is left out.
         task_status: Gets the address.
 
     Raises:
@@ -56,7 +59,7 @@ async def serve_metrics(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_loop, metrics)
         task_status.started(address)
-        strangers = Strangers(server.max_strangers)
+        strangers = Strangers(server.max_strangers, crowd)
         await serve_asgi(
             app, listeners, shutdown=shutdown, grace_s=_GRACE_S, limits=limits, log=log, strangers=strangers
         )

@@ -4,14 +4,16 @@ import attrs
 import trio
 
 from clonk_core.config.settings import ServerSettings
-from clonk_core.interfaces import Dispatch, Log
+from clonk_core.interfaces.door import Dispatch
+from clonk_core.interfaces.host import Log
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.transports import websocket
 from clonk_core.transports.guard import Guard
 from clonk_core.transports.http import HttpApp
-from clonk_core.transports.hypercorn_mends import ASGIApp, Limits, serve_asgi
+from clonk_core.transports.hypercorn_mends import ASGIApp, Limits
 from clonk_core.transports.listening import Address, open_listeners
-from clonk_core.transports.strangers import Strangers
+from clonk_core.transports.serve_asgi import serve_asgi
+from clonk_core.transports.strangers import Crowd, Strangers
 from clonk_core.transports.tls import TlsCertificate
 
 
@@ -25,13 +27,14 @@ async def serve_http(
     for_all: bool = False,
     certificate: TlsCertificate | None = None,
     metrics: Metrics = NO_METRICS,
+    crowd: Crowd | None = None,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `/mcp`, and `pages` on every other path, until `shutdown` is set and the last answer is out.
 
     By TLS when there is a certificate. Answers and streams under way may end within `settings.shutdown_grace_s`.
-    Only the loopback is served, unless `for_all` says that callers must prove who they are. `task_status` gets the
-    address.
+    Only the loopback is served, unless `for_all` says that callers must prove who they are. Ports of one process share
+    a `crowd`. `task_status` gets the address.
 
     Raises:
         ConfigError: The port cannot be opened.
@@ -40,7 +43,7 @@ async def serve_http(
         settings.host, settings.http_port, setting="server.http_port", loopback_only=not for_all
     )
     guard = Guard.build(settings.host, settings.allowed_hosts, settings.allowed_origins)
-    strangers = Strangers(settings.max_strangers)
+    strangers = Strangers(settings.max_strangers, crowd)
     app = HttpApp(dispatch, settings, guard=guard, pages=pages, strangers=strangers, log=log)
     limits = Limits(send_timeout_s=settings.send_timeout_s, idle_timeout_s=settings.idle_timeout_s)
     # Who connects now waits in the backlog for a moment.
@@ -67,6 +70,7 @@ async def serve_websocket(
     for_all: bool = False,
     certificate: TlsCertificate | None = None,
     metrics: Metrics = NO_METRICS,
+    crowd: Crowd | None = None,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve WebSocket until `shutdown` is set and the last answer is out; see `serve_http`.
@@ -79,5 +83,12 @@ async def serve_websocket(
     )
     task_status.started(attrs.evolve(address, secure=certificate is not None))
     await websocket.serve_on(
-        listeners, dispatch, settings, log=log, shutdown=shutdown, certificate=certificate, metrics=metrics
+        listeners,
+        dispatch,
+        settings,
+        strangers=Strangers(settings.max_strangers, crowd),
+        log=log,
+        shutdown=shutdown,
+        certificate=certificate,
+        metrics=metrics,
     )

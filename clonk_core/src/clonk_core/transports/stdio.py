@@ -13,7 +13,8 @@ import trio
 from clonk_core.config.settings import ServerSettings
 from clonk_core.errors import CallError, TooLarge
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Connection, Dispatch, Log
+from clonk_core.interfaces.door import Connection, Dispatch
+from clonk_core.interfaces.host import Log
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.transports.doorway import Doorway, PeerGone
 from clonk_core.transports.duplex import Duplex

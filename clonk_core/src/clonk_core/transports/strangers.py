@@ -4,8 +4,11 @@ So a flood of connections that say nothing, or never end what they say, costs a 
 descriptors, and whoever says at once who they are gets in.
 """
 
+import heapq
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
+from operator import itemgetter
 from typing import Final, Protocol
 
 import trio
@@ -30,23 +33,57 @@ class Waiting(Protocol):
         """End it where it stands. Must not raise."""
 
 
+class Crowd:
+    """The strangers of all ports of a process, which share its file descriptors.
+
+    Attributes:
+        turn: Held by the port that is having room made for its next connection. Without turns a port whose backlog is
+            full would take every file descriptor that another one has freed.
+    """
+
+    def __init__(self) -> None:
+        self.turn = trio.StrictFIFOLock()
+        self._ports: list[Strangers] = []
+
+    def __len__(self) -> int:
+        return sum(1 for port in self._ports for _ in port.oldest_first())
+
+    def join(self, port: "Strangers") -> None:
+        """Take the strangers of a port in."""
+        self._ports.append(port)
+
+    def shed(self, count: int, *, after_s: float) -> None:
+        """Make the longest waiting leave, of whichever port, so many: there are no file descriptors left.
+
+        Args:
+            count: At most this many.
+            after_s: Only who has waited for so long: who came just now is about to say who they are.
+        """
+        until = trio.current_time() - after_s
+        everyone = heapq.merge(*(port.oldest_first() for port in self._ports), key=itemgetter(0))
+        for since, port, one in list(islice(everyone, count)):
+            if since > until:
+                break
+            port.part_with(one)
+
+
 class Strangers:
     """Those of one port.
 
     Args:
         most: How many there may be.
+        crowd: Those of all ports of the process; the port is the only one when it is left out.
     """
 
-    def __init__(self, most: int = DEFAULT_MOST) -> None:
+    def __init__(self, most: int = DEFAULT_MOST, crowd: Crowd | None = None) -> None:
+        self.crowd = Crowd() if crowd is None else crowd
+        self.crowd.join(self)
         self._most = most
-        self._waiting: dict[Waiting, None] = {}
-
-    def __len__(self) -> int:
-        return len(self._waiting)
+        self._waiting: dict[Waiting, float] = {}
 
     def add(self, one: Waiting) -> None:
         """Count one from now on; too many make the one leave that has waited longest."""
-        self._waiting[one] = None
+        self._waiting.setdefault(one, trio.current_time())
         if len(self._waiting) > self._most:
             self._make_room()
 
@@ -63,22 +100,21 @@ class Strangers:
         finally:
             self.discard(one)
 
-    def shed(self, count: int) -> None:
-        """Make the longest waiting leave, so many: there are no file descriptors left."""
-        for one in list(self._waiting)[:count]:
-            self._leave(one)
+    def oldest_first(self) -> "Iterator[tuple[float, Strangers, Waiting]]":
+        """Iterate over those of the port, with the time since when each has waited."""
+        return ((since, self, one) for one, since in self._waiting.items() if one.is_stranger)
+
+    def part_with(self, one: Waiting) -> None:
+        """Make one leave, and count it no more."""
+        del self._waiting[one]
+        one.leave()
 
     def _make_room(self) -> None:
         # First those who have said who they are meanwhile: they do not count, and must not push anybody out.
         for one in [one for one in self._waiting if not one.is_stranger]:
             del self._waiting[one]
         if len(self._waiting) > self._most:
-            self._leave(next(iter(self._waiting)))
-
-    def _leave(self, one: Waiting) -> None:
-        del self._waiting[one]
-        if one.is_stranger:
-            one.leave()
+            self.part_with(next(iter(self._waiting)))
 
 
 class WaitingScope:

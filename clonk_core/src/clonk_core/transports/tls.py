@@ -9,15 +9,14 @@ from typing import Final, TypeAlias
 import attrs
 import trio
 
-from clonk_core.config.settings import TlsSettings
+from clonk_core.config.settings import ServerSettings, TlsSettings
 from clonk_core.errors import ConfigError
-from clonk_core.interfaces import Log
+from clonk_core.interfaces.host import Log
 from clonk_core.wire.http_caller import peer_name
 
 Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
 """One accepted connection, plain or encrypted."""
 
-_HANDSHAKE_S: Final = 10.0
 _CERTIFICATE: Final = "server.tls.cert_path"
 _KEY: Final = "server.tls.key_path"
 
@@ -79,7 +78,7 @@ class TlsCertificate:
         ConfigError: The pair cannot be used.
     """
 
-    def __init__(self, settings: TlsSettings, *, log: Log, handshake_s: float = _HANDSHAKE_S) -> None:
+    def __init__(self, settings: TlsSettings, *, log: Log, handshake_s: float = 10.0) -> None:
         self._settings = settings
         self._log = log
         self._handshake_s = handshake_s
@@ -87,9 +86,9 @@ class TlsCertificate:
         self._warn()
 
     @classmethod
-    def of(cls, settings: TlsSettings, *, log: Log) -> "TlsCertificate | None":
+    def of(cls, server: ServerSettings, *, log: Log) -> "TlsCertificate | None":
         """Return the certificate, None where TLS is off."""
-        return cls(settings, log=log) if settings.enabled else None
+        return cls(server.tls, log=log, handshake_s=server.handshake_timeout_s) if server.tls.enabled else None
 
     def reload(self) -> bool:
         """Read the pair again; tell whether it is taken.

@@ -12,7 +12,8 @@ from trio_websocket import ConnectionClosed, WebSocketRequest
 from clonk_core.config.settings import ServerSettings
 from clonk_core.errors import CallError, NotFound
 from clonk_core.ids import new_id
-from clonk_core.interfaces import Connection, Dispatch, Log
+from clonk_core.interfaces.door import Connection, Dispatch
+from clonk_core.interfaces.host import Log
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.transports.accepting import accept_connections, secured_by
 from clonk_core.transports.addresses import Proxies
@@ -27,9 +28,6 @@ from clonk_core.wire.http_caller import bearer_token, peer_name
 from clonk_core.wire.jsonrpc import Limits, error_bytes
 
 PATHS: Final = frozenset({"/", "/ws"})
-
-_HANDSHAKE_S: Final = 10.0
-"""Longest time from the connection to the end of its handshake."""
 
 _GOODBYE_S: Final = 2.0
 """Longest time to wait for the answer to a close frame."""
@@ -51,6 +49,7 @@ async def serve_on(
     dispatch: Dispatch,
     settings: ServerSettings,
     *,
+    strangers: Strangers,
     log: Log,
     shutdown: trio.Event,
     certificate: TlsCertificate | None = None,
@@ -62,7 +61,7 @@ async def serve_on(
     after `settings.shutdown_grace_s`. The listeners are closed on the way out.
     """
     server = _Server(
-        strangers=Strangers(settings.max_strangers),
+        strangers=strangers,
         doorway=Doorway(dispatch, log),
         settings=settings,
         guard=Guard.build(settings.host, settings.allowed_hosts, settings.allowed_origins),
@@ -184,7 +183,7 @@ class _Peer:
     async def _greet(self) -> bool:
         """Answer the handshake, in time; tell whether the connection is open."""
         # A client may leave while it is being answered.
-        with trio.move_on_after(_HANDSHAKE_S), contextlib.suppress(ConnectionClosed):
+        with trio.move_on_after(self._settings.handshake_timeout_s), contextlib.suppress(ConnectionClosed):
             request = await self._socket.handshake()
             self._see_through(request)
             status, error = self._refusal(request)

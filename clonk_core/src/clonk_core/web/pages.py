@@ -12,7 +12,7 @@ import orjson
 import trio
 
 from clonk_core.errors import CallError
-from clonk_core.interfaces import Dispatch
+from clonk_core.interfaces.door import Dispatch
 from clonk_core.messages import JsonValue, Reply, Request
 from clonk_core.wire.error_codes import http_status
 from clonk_core.wire.http_caller import http_connection

@@ -1,0 +1,1 @@
+"""The protocols between rooms: who gives what to whom, without saying how."""

@@ -1,0 +1,164 @@
+"""What the host gives to one package in one tenant's realm."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from clonk_core.errors import CallError
+from clonk_core.interfaces.hub import Hub
+from clonk_core.interfaces.metrics import PluginMetrics
+from clonk_core.interfaces.storage import Database
+from clonk_core.messages import AuditKind, Caller, ErrorObject, JsonValue
+
+
+class Log(Protocol):
+    """A logger bound to a package's name; keyword arguments become members of the record."""
+
+    def debug(self, event: str, **members: Any) -> None:
+        """Log for those who look for a fault."""
+
+    def info(self, event: str, **members: Any) -> None:
+        """Log what the operator may want to know."""
+
+    def warning(self, event: str, **members: Any) -> None:
+        """Log what the operator should look at."""
+
+    def error(self, event: str, **members: Any) -> None:
+        """Log what failed."""
+
+    def exception(self, event: str, **members: Any) -> None:
+        """Log what failed, with the traceback of the exception being handled."""
+
+
+class SettingOrigin(Protocol):
+    """Where a setting came from. As text it is what people are told: `clonk.yaml:12`, `CLAUDE_CODE_OAUTH_TOKEN`."""
+
+    @property
+    def kind(self) -> Literal["default", "file", "environment", "flag"]:
+        """Which layer of the configuration."""
+
+
+class Host(Protocol):
+    """What the host gives to one package in one tenant's realm."""
+
+    @property
+    def settings(self) -> Any:
+        """The package's own section of the configuration, an instance of the class its `clonk_settings` hook gave."""
+
+    @property
+    def data_dir(self) -> Path:
+        """Folder for the package's own files, made on first use (`<data_dir>/<package name>`)."""
+
+    @property
+    def workspaces_dir(self) -> Path:
+        """Folder of the realm's workspaces (`<data_dir>/workspaces`)."""
+
+    @property
+    def workspace_roots(self) -> Sequence[Path]:
+        """Folders, resolved, below which sessions and repositories may live."""
+
+    @property
+    def tenant(self) -> str:
+        """Name of the realm's tenant."""
+
+    @property
+    def caller(self) -> Caller:
+        """Who called the method that is running now; the package's own service caller in background work."""
+
+    @property
+    def log(self) -> Log:
+        """Logger bound to the package's name."""
+
+    @property
+    def metrics(self) -> PluginMetrics:
+        """Makes metrics of the package's own; while metrics are off they can be used all the same, and do nothing."""
+
+    @property
+    def hub(self) -> Hub:
+        """What the host tells of itself."""
+
+    def setting_origin(self, path: str) -> SettingOrigin:
+        """Tell where one of the package's settings came from, by its path in the section: `session.timeout`."""
+
+    async def secret(self, name: str) -> str | None:
+        """Return a secret that `clonk secrets set` has kept for this tenant; None when there is none of that name.
+
+        Ask each time it is used and keep it nowhere, so that a new value is found without a restart.
+
+        Raises:
+            Unavailable: It is there and cannot be decrypted; the log says why.
+        """
+
+    def database(self, name: str, *, migrations: str) -> Database:
+        """Return the package's database, opened and migrated before the first call.
+
+        To be asked for in a hook, as a rule when the activation is made; asked for again it is the same.
+
+        Args:
+            name: File name without ending (`arbor` for `arbor.db`): lower-case letters, digits and `_`.
+            migrations: Dotted name of the package that holds the numbered SQL files (`clonk_arbor.migrations`).
+
+        Raises:
+            PluginError: The name is against the rule or another package's, or it is too late.
+        """
+
+    def has(self, method: str) -> bool:
+        """Tell whether a method of that name is there."""
+
+    async def call(self, method: str, /, **params: JsonValue) -> JsonValue:
+        """Call a plain method of another activation for the current caller and return its result as JSON values.
+
+        No scope is checked: the door was passed when the caller came in, and this is the activation's own work.
+
+        Raises:
+            CallError: What the method answered.
+            PluginError: It is a streaming method; it has not been called.
+        """
+
+    def stream(self, method: str, /, **params: JsonValue) -> AbstractAsyncContextManager[AsyncIterator[JsonValue]]:
+        """Call a streaming method of another activation and read its events as JSON values, `done` included.
+
+        Leaving the context ends the run, unless the method is durable.
+
+        Raises:
+            CallError: What the method answered instead of starting.
+            PluginError: It is a plain method; it has not been called.
+        """
+
+    def error_object(self, error: CallError) -> ErrorObject:
+        """Return an error as it appears on the wire, for a `Done` event."""
+
+    async def emit(self, event: object) -> None:
+        """Tell an event to every handler of its class; a failing handler is recorded and harms nobody."""
+
+    async def audit(
+        self,
+        action: str,
+        *,
+        kind: AuditKind = "tool",
+        target: str | None = None,
+        outcome: str = "ok",
+        duration_ms: float | None = None,
+        run_id: str | None = None,
+        detail: Mapping[str, JsonValue] | None = None,
+    ) -> None:
+        """Write down what was done for the current caller, and return when it is kept; nothing when the log is off.
+
+        Calls at the door are written down already; this is for what an activation does on its own.
+
+        Args:
+            action: What was done.
+            kind: What it is about.
+            target: What it was done to, such as a session's name.
+            outcome: `ok`, or what went wrong.
+            duration_ms: How long it took.
+            run_id: The run it belongs to; that of the current call when None.
+            detail: What else is to be known. Each member is kept up to `audit.max_params_bytes`. Nothing is masked.
+
+        Raises:
+            StorageFull, StorageError: It is not kept.
+        """
+
+
+Handler = Callable[[Any], Awaitable[None]]
