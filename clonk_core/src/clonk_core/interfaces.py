@@ -220,7 +220,7 @@ class KeyKeeper(Protocol):
 
         Raises:
             InvalidParams: A word is against the rules.
-            Forbidden: It would do more than its maker may.
+            Forbidden: It would do more than its maker may, or reach further.
             Conflict: The id is taken.
         """
 
@@ -239,7 +239,7 @@ class KeyKeeper(Protocol):
         Raises:
             NotFound: There is none.
             Conflict: It stands in the configuration, or was revoked.
-            Forbidden: It may do more than the caller.
+            Forbidden: It may do more than the caller, or reach further.
         """
 
 

@@ -7,6 +7,7 @@ from typing import Final
 import attrs
 
 from clonk_core.errors import Conflict, Forbidden, InvalidParams, NotFound
+from clonk_core.gateway.bounds import bounded, wider_bound
 from clonk_core.gateway.key_store import KeyStore
 from clonk_core.gateway.keys import ApiKey, KeyRing, check_key_request, hash_of, new_secret
 from clonk_core.gateway_messages import ApiKeyInfo, AuditEntry, KeyRequest
@@ -27,6 +28,7 @@ class KeyOffice:
         audit: Where changes are written down; None when it is off.
         clock: Gives the time of day (POSIX, in seconds).
         peer: From where the changes come; empty where a call's own row tells.
+        default_rate: Most calls of a key that names no limit; None for none.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class KeyOffice:
         clock: Callable[[], float],
         *,
         peer: str = "",
+        default_rate: str | None = None,
     ) -> None:
         self._store = store
         self._ring = ring
         self._audit = audit
         self._clock = clock
         self._peer = peer
+        self._default_rate = default_rate
         self._seen = -1
 
     # ── looking ──────────────────────────────────────────────────────────────
@@ -84,9 +88,11 @@ class KeyOffice:
     async def create(self, caller: Caller, wanted: KeyRequest) -> tuple[ApiKeyInfo, str]:
         """Make a key; return it and its secret, which nobody can be shown again.
 
+        Made by a key, it has that key's bounds where it names none: limits, networks and expiry.
+
         Raises:
             InvalidParams: A word is against the rules.
-            Forbidden: It would do more than its maker may.
+            Forbidden: It would do more than its maker may, or reach further.
             Conflict: The id is taken.
         """
         key, secret = self._made(caller, wanted)
@@ -122,11 +128,15 @@ class KeyOffice:
         Raises:
             NotFound: There is none.
             Conflict: It stands in the configuration, or was revoked.
-            Forbidden: It may do more than the caller.
+            Forbidden: It may do more than the caller, or reach further.
         """
         known = self._find(caller, key_id)
         self._check_stored(known)
         _check_gives_no_more(caller, known)
+        # Whoever gets its secret has its bounds.
+        bound = wider_bound(known, self._makers(caller), self._default_rate)
+        if bound is not None:
+            raise Forbidden(f"the key {key_id!r} has wider bounds than yours: {bound}", bound=bound)
         secret = new_secret(key_id)
         now = self._now()
         if known.revoked_at is not None:
@@ -139,6 +149,8 @@ class KeyOffice:
     def _made(self, caller: Caller, wanted: KeyRequest) -> tuple[ApiKey, str]:
         try:
             check_key_request(wanted)
+            for maker in self._makers(caller):
+                wanted = bounded(wanted, maker, self._default_rate)
             secret = new_secret(wanted.id)
             key = ApiKey(
                 id=wanted.id,
@@ -162,6 +174,12 @@ class KeyOffice:
         if key.expires_at is not None and key.expires_at.timestamp() <= self._clock():
             raise InvalidParams("is in the past", path="$.expires_at")
         return key, secret
+
+    def _makers(self, caller: Caller) -> Sequence[ApiKey]:
+        """Return the key that calls, twice where one of the configuration has the same id; none for other callers."""
+        if caller.kind != "key":
+            return ()
+        return [key for key in self._ring.keys if (key.id, key.tenant) == (caller.id, caller.tenant)]
 
     def _check_stored(self, key: ApiKey) -> None:
         if key.source == "configuration":

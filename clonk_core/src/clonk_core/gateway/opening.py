@@ -60,7 +60,7 @@ async def open_gateway(
 ) -> AsyncIterator[Gateway]:
     """Open the gateway, and close it for everyone at the end."""
     ring = KeyRing(fixed_keys(settings.api_keys), parts.clock)
-    office = KeyOffice(KeyStore(parts.database), ring, parts.audit, parts.clock)
+    office = KeyOffice(KeyStore(parts.database), ring, parts.audit, parts.clock, default_rate=settings.rate_limit)
     await office.refresh()
     authenticator = Authenticator(
         settings, ring, tokens=parts.tokens, failures=Failures(settings.max_failure_delay_s), clock=parts.clock
