@@ -99,7 +99,8 @@ class _Pages:
         connection = http_connection(scope, dict(scope["headers"]))
         answer = await self._dispatch(Request(method="rpc.discover", id=None), connection)
         assert isinstance(answer, Reply)  # noqa: S101  (`rpc.discover` is a plain method)
-        return answer.result, connection.caller is not None and connection.caller.kind != "stranger"
+        caller = connection.caller
+        return answer.result, not self._for_strangers or (caller is not None and caller.kind != "stranger")
 
     async def _load_site(self) -> ASGIApp:
         async with self._loading:
