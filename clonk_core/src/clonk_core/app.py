@@ -201,6 +201,7 @@ async def open_app(blueprint: Blueprint, *, logs: Logs | None = None, listening:
                 clock=time.time,
                 log=logs.get("gateway"),
                 requests=settings.logging.requests,
+                audit_required=settings.audit.required,
             )
             async with (
                 _open_tokens(settings.auth, logs.get("gateway")) as tokens,

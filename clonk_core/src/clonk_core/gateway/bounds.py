@@ -26,9 +26,11 @@ def bounded(wanted: KeyRequest, maker: ApiKey, default_rate: str | None) -> KeyR
     Raises:
         Forbidden: It names a wider one; `data.bound` says which.
     """
+    rate_limit, burst = _rate(wanted, maker, default_rate)
     return attrs.evolve(
         wanted,
-        **_rate(wanted, maker, default_rate),
+        rate_limit=rate_limit,
+        burst=burst,
         bytes_limit=_bytes_limit(wanted, maker),
         max_runs=_max_runs(wanted, maker),
         allowed_networks=_networks(wanted, maker),
@@ -50,15 +52,15 @@ def wider_bound(key: ApiKey, makers: Iterable[ApiKey], default_rate: str | None)
     return None
 
 
-def _rate(wanted: KeyRequest, maker: ApiKey, default_rate: str | None) -> dict[str, str | int | None]:
+def _rate(wanted: KeyRequest, maker: ApiKey, default_rate: str | None) -> tuple[str | None, int | None]:
     if wanted.rate_limit is None:
         # A maker without a rate has the default, as the new key will.
         rated = wanted if maker.rate_limit is None else maker
-        return {"rate_limit": rated.rate_limit, "burst": rated.burst}
+        return rated.rate_limit, rated.burst
     own = maker.rate_limit or default_rate
     if own is not None and not _is_within(parse_rate(wanted.rate_limit, wanted.burst), parse_rate(own, maker.burst)):
         raise _too_wide("rate_limit", own if maker.burst is None else f"{own}, {maker.burst} at once")
-    return {"rate_limit": wanted.rate_limit, "burst": wanted.burst}
+    return wanted.rate_limit, wanted.burst
 
 
 def _is_within(rate: Rate, outer: Rate) -> bool:

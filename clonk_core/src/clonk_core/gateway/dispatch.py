@@ -199,11 +199,10 @@ class Gateway:
         realm = self._realms.get(caller.tenant)
         if realm is None:
             raise NotFound(f"there is no tenant {caller.tenant!r}")
-        method = notes.method = self._method(realm, request.method, caller)
-        notes.target = target_of(method, request.params)
-        check_scope(caller, method, request.params)
-        if method.streaming and request.plain_only:
-            raise InvalidRequest(f"{method.name} is a streaming method; call it outside of a batch")
+        method = self._method(realm, request, caller, notes)
+        begun = self._records.begin(request, connection, call_id, notes)
+        if begun is not None:
+            await begun
         try:
             if method.name == AUTHENTICATE:
                 return await self._authenticate(realm, method, request, connection, caller, call_id)
@@ -215,14 +214,19 @@ class Gateway:
         except Exception as error:  # an activation's bug or ours: recorded, and the caller gets an incident id
             raise realm.incident(error, method.name) from error
 
-    def _method(self, realm: RealmDoor, name: str, caller: Caller) -> Method:
-        """Return a method; a stranger learns nothing of what there is."""
+    def _method(self, realm: RealmDoor, request: Request, caller: Caller, notes: CallNotes) -> Method:
+        """Return the method that the caller may call; a stranger learns nothing of what there is."""
         try:
-            return realm.method(name)
+            method = notes.method = realm.method(request.method)
         except CallError as error:
             if caller.kind == "stranger":
                 raise Unauthenticated(HOW_TO_PROVE) from error
             raise
+        notes.target = target_of(method, request.params)
+        check_scope(caller, method, request.params)
+        if method.streaming and request.plain_only:
+            raise InvalidRequest(f"{method.name} is a streaming method; call it outside of a batch")
+        return method
 
     async def _call(
         self, realm: RealmDoor, method: Method, request: Request, caller: Caller, call_id: str, target: str | None

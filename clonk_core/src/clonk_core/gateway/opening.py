@@ -42,6 +42,7 @@ class Parts:
         clock: Gives the time of day (POSIX, in seconds).
         log: Where calls and faults are told.
         requests: Which calls are told.
+        audit_required: Whether calls that change something are written down before they are done, too.
     """
 
     database: Database
@@ -52,6 +53,7 @@ class Parts:
     clock: Callable[[], float]
     log: Log
     requests: Literal["all", "failed", "none"] = "all"
+    audit_required: bool = False
 
 
 @asynccontextmanager
@@ -72,7 +74,15 @@ async def open_gateway(
         realms,
         authenticator=authenticator,
         admission=Admission(settings, limiter, counters.rate_limited if counters else _count_nothing),
-        records=Records(parts.audit, parts.show_params, counters, limiter, parts.log, requests=parts.requests),
+        records=Records(
+            parts.audit,
+            parts.show_params,
+            counters,
+            limiter,
+            parts.log,
+            requests=parts.requests,
+            audit_required=parts.audit_required,
+        ),
         watch=watch,
         keys=office,
         log=parts.log,
