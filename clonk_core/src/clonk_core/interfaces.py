@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol
 import attrs
 
 from clonk_core.errors import CallError
-from clonk_core.messages import AuditKind, Caller, ErrorObject, Event, JsonValue, Quota, Reply, Request, StopReason
+from clonk_core.messages import (
+    AuditKind,
+    Caller,
+    ErrorObject,
+    Event,
+    Identity,
+    JsonValue,
+    Quota,
+    Reply,
+    Request,
+    StopReason,
+)
 
 if TYPE_CHECKING:
     # Not loaded with the plugin API.
@@ -612,5 +623,8 @@ class Host(Protocol):
             StorageFull, StorageError: It is not kept.
         """
 
+
+CredentialCheck = Callable[[str], Awaitable[Identity | None]]
+"""Tells whose credential it is that somebody shows; None for one that it does not know."""
 
 Handler = Callable[[Any], Awaitable[None]]

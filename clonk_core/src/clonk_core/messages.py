@@ -86,6 +86,23 @@ class Caller:
         return scope_allows(self.scopes, scope, target)
 
 
+@attrs.frozen(kw_only=True)
+class Identity:
+    """Whose credential it is, as a plugin's `clonk_credentials` has found out.
+
+    Attributes:
+        subject: Stable name, 1 to 200 printable characters. Calls, runs and audit rows name the caller
+            `plugin:<plugin>:<subject>`.
+        scopes: What it may do: `("claudecode:chat@ci-*", "arbor:read")`. What is no scope is left out.
+        expires_at: When the credential is over, with its zone. Until then an open connection goes on without asking
+            again; so it is also how long one that was taken back stays good there.
+    """
+
+    subject: str
+    scopes: Sequence[str]
+    expires_at: datetime
+
+
 LOCAL_CALLER: Final = Caller(id="local", scopes=frozenset({"*"}))
 """The one who sits at the machine: the process's own stdio, and whoever reaches the loopback without authentication."""
 

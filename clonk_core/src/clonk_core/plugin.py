@@ -41,7 +41,7 @@ from clonk_core.interfaces import (
     SettingOrigin,
     Transaction,
 )
-from clonk_core.messages import Call, Caller, Done, ErrorObject, Event, JsonValue, Outcome, StopReason
+from clonk_core.messages import Call, Caller, Done, ErrorObject, Event, Identity, JsonValue, Outcome, StopReason
 
 if TYPE_CHECKING:
     from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
@@ -71,6 +71,7 @@ __all__ = [
     "Gt",
     "Histogram",
     "Host",
+    "Identity",
     "InvalidParams",
     "JsonValue",
     "Le",

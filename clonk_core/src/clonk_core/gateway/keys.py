@@ -169,9 +169,13 @@ def parsed_address(text: str) -> IPv4Address | IPv6Address | None:
     return getattr(found, "ipv4_mapped", None) or found
 
 
+PREFIX: Final = "clonk_"
+"""What every key that Clonk makes begins with."""
+
+
 def new_secret(key_id: str) -> str:
     """Return a new key to present: `clonk_<id>_<secret>` with 256 bits of secret."""
-    return f"clonk_{key_id}_{secrets.token_urlsafe(_SECRET_BYTES)}"
+    return f"{PREFIX}{key_id}_{secrets.token_urlsafe(_SECRET_BYTES)}"
 
 
 def hash_of(credential: str) -> str:
@@ -278,6 +282,10 @@ class KeyRing:
             return None
         until = key.good_until(secret_hash)
         return None if until is not None and until <= self._clock() else Found(key, secret_hash, until)
+
+    def is_ours(self, credential: str) -> bool:
+        """Tell whether it is, was, or looks like a key of ours, which no plugin shall see."""
+        return credential.startswith(PREFIX) or hash_of(credential) in self._by_hash
 
     async def wait_changed(self) -> None:
         """Wait until keys are added, changed or taken back."""

@@ -1,6 +1,6 @@
 """Opens the gateway: keys, tokens, limits and the watch over connections, and the tasks that keep them current."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal, Protocol
 
@@ -17,14 +17,18 @@ from clonk_core.gateway.fixed_keys import fixed_keys
 from clonk_core.gateway.key_store import KeyStore
 from clonk_core.gateway.keys import KeyRing
 from clonk_core.gateway.office import KeyOffice
+from clonk_core.gateway.plugin_credentials import Asked, PluginCredentials
 from clonk_core.gateway.rate_limit import MemoryLimiter
 from clonk_core.gateway.records import Counters, Records, ShowParams
 from clonk_core.gateway.watch import Watch
-from clonk_core.interfaces import AuditWriter, Database, Log
+from clonk_core.interfaces import AuditWriter, CredentialCheck, Database, Log
 
 
 class Realm(RealmDoor, Protocol):
     """What the gateway needs of a realm, the keeping of keys included."""
+
+    @property
+    def credentials(self) -> Sequence[tuple[str, CredentialCheck]]: ...
 
     async def stop_runs_of(self, caller_id: str) -> None: ...
 
@@ -65,7 +69,12 @@ async def open_gateway(
     office = KeyOffice(KeyStore(parts.database), ring, parts.audit, parts.clock, default_rate=settings.rate_limit)
     await office.refresh()
     authenticator = Authenticator(
-        settings, ring, tokens=parts.tokens, failures=Failures(settings.max_failure_delay_s), clock=parts.clock
+        settings,
+        ring,
+        tokens=parts.tokens,
+        plugins=_plugin_credentials(realms, parts.log),
+        failures=Failures(settings.max_failure_delay_s),
+        clock=parts.clock,
     )
     watch = Watch(authenticator.ended, settings.authenticate_within_s)
     limiter = MemoryLimiter()
@@ -101,6 +110,15 @@ async def open_gateway(
             nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
+
+
+def _plugin_credentials(realms: Mapping[str, Realm], log: Log) -> PluginCredentials | None:
+    asked = [
+        Asked(plugin=plugin, tenant=tenant, check=check)
+        for tenant, realm in realms.items()
+        for plugin, check in realm.credentials
+    ]
+    return PluginCredentials(asked, log) if asked else None
 
 
 def _count_nothing(_kind: str) -> None:

@@ -31,7 +31,15 @@ from clonk_core.host.plugin_host import PluginHost
 from clonk_core.host.services import supervise
 from clonk_core.host.view import RealmHub
 from clonk_core.ids import new_id
-from clonk_core.interfaces import AuditReader, AuditWriter, CoreDatabase, Database, Following, SettingOrigin
+from clonk_core.interfaces import (
+    AuditReader,
+    AuditWriter,
+    CoreDatabase,
+    CredentialCheck,
+    Database,
+    Following,
+    SettingOrigin,
+)
 from clonk_core.messages import Call, Caller, ErrorObject, JsonValue, Reply
 from clonk_core.methods import Method, reach_of
 from clonk_core.metrics import NO_METRICS, Metrics
@@ -98,6 +106,11 @@ class Realm:
     def databases(self) -> Mapping[str, Database]:
         """Every open database by name, the core's own first."""
         return {CORE_DATABASE: self.core_database, **self._loader.claims.databases}
+
+    @property
+    def credentials(self) -> Sequence[tuple[str, CredentialCheck]]:
+        """What tells whose credential it is, each with its plugin's name."""
+        return self._loader.credentials
 
     # What packages see of it (plugin_host.RealmView).
 
