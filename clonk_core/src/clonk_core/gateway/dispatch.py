@@ -8,7 +8,15 @@ from typing import Final, NoReturn, Protocol
 import attrs
 import trio
 
-from clonk_core.errors import CallError, DeadlineExceeded, InvalidRequest, NotFound, Unauthenticated, Unavailable
+from clonk_core.errors import (
+    CallError,
+    DeadlineExceeded,
+    InvalidRequest,
+    MethodNotFound,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+)
 from clonk_core.gateway.admission import Admission
 from clonk_core.gateway.authenticate import Authenticator, Grant, Refused
 from clonk_core.gateway.office import KeyOffice
@@ -215,13 +223,14 @@ class Gateway:
             raise realm.incident(error, method.name) from error
 
     def _method(self, realm: RealmDoor, request: Request, caller: Caller, notes: CallNotes) -> Method:
-        """Return the method that the caller may call; a stranger learns nothing of what there is."""
+        """Return the method that the caller may call; nobody learns of methods that are not for them."""
         try:
             method = notes.method = realm.method(request.method)
-        except CallError as error:
+        except MethodNotFound as error:
             if caller.kind == "stranger":
                 raise Unauthenticated(HOW_TO_PROVE) from error
-            raise
+            near = [name for name in error.near if realm.method(name).may_be_called_by(caller)]
+            raise MethodNotFound(error.method, near) from error
         notes.target = target_of(method, request.params)
         check_scope(caller, method, request.params)
         if method.streaming and request.plain_only:
