@@ -235,8 +235,8 @@ class KeyKeeper(Protocol):
             Conflict: The id is taken.
         """
 
-    async def revoke(self, caller: Caller, key_id: str) -> "ApiKeyInfo":
-        """Take a key back.
+    async def revoke(self, caller: Caller, key_id: str, *, made_too: bool = False) -> "ApiKeyInfo":
+        """Take a key back; with `made_too` those as well that were made with it, and with those.
 
         Raises:
             NotFound: There is none.

@@ -1,11 +1,13 @@
 """Keys that make keys: what they make reaches no further than they do, and lives no longer."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from clonk_core.client.inside import InsideClient
 from clonk_core.errors import Forbidden
+from clonk_core.gateway_messages import KeyRequest
 from clonk_core.interfaces import Connection
 from clonk_core.messages import LOCAL_CALLER
 from clonk_core.testing.host import TestHost
@@ -118,3 +120,52 @@ async def test_the_one_at_the_machine_may_give_any_bounds(open_guarded: OpenGuar
     async with open_guarded(KEEPER, auth={"rate_limit": "1/min"}) as host:
         made = await host.client.call("keys.create", id="wide", scopes=["*"], rate_limit="1000/s", max_runs=999)
     assert (made["info"]["rate_limit"], made["info"]["expires_at"]) == ("1000/s", None)
+
+
+# ── taking back ──────────────────────────────────────────────────────────────
+
+
+async def states(host: TestHost) -> dict[str, str]:
+    return {key.id: key.state for key in host.app.gateway.keys.list(LOCAL_CALLER)}
+
+
+@pytest.fixture
+async def family(open_guarded: OpenGuarded) -> AsyncIterator[TestHost]:
+    """`root` made `child` and `other`, and `child` made `grandchild`; somebody at the machine made `else`."""
+    async with open_guarded(key_settings("keeper", ["keys:admin", "arbor:*"]), key_settings("root")) as host:
+        keys, secrets = host.app.gateway.keys, {"root": secret_of("root")}
+        for maker, made in (("root", "child"), ("root", "other"), ("child", "grandchild")):
+            connection = Connection(transport="http", peer="test", id="conn_x", bearer=secrets[maker])
+            client = InsideClient(host.dispatch, connection)
+            scopes = ["*"] if made == "other" else ["keys:admin", "arbor:read"]
+            secrets[made] = (await client.call("keys.create", id=made, scopes=scopes))["key"]
+        await keys.create(LOCAL_CALLER, KeyRequest(id="else", scopes=("arbor:read",)))
+        yield host
+
+
+async def test_what_a_key_has_made_is_taken_back_with_it_where_that_is_wanted(family: TestHost) -> None:
+    await family.client.call("keys.create", id="later", scopes=["arbor:read"])
+    await ask(family, "root", "keys.revoke", id="child", made_too=True)
+    found = await states(family)
+    assert {key_id for key_id, state in found.items() if state == "revoked"} == {"child", "grandchild"}
+    rows = await family.client.call("audit.query", action="keys.revoke", kind="key")
+    assert [(row["target"], row["detail"]) for row in rows] == [
+        ("grandchild", {"made_with": "child"}),
+        ("child", {}),
+    ]
+
+
+async def test_what_a_key_has_made_stays_good_otherwise(family: TestHost) -> None:
+    await ask(family, "root", "keys.revoke", id="child")
+    assert {key_id for key_id, state in (await states(family)).items() if state == "revoked"} == {"child"}
+    # Later on, too.
+    await ask(family, "root", "keys.revoke", id="child", made_too=True)
+    found = await states(family)
+    assert {key_id for key_id, state in found.items() if state == "revoked"} == {"child", "grandchild"}
+
+
+async def test_nothing_is_taken_back_when_one_of_them_may_do_more_than_the_caller(family: TestHost) -> None:
+    before = await states(family)
+    with pytest.raises(Forbidden):
+        await ask(family, "keeper", "keys.revoke", id="other", made_too=True)
+    assert await states(family) == before

@@ -118,13 +118,14 @@ class Keys(Activation):
         return self._hub.keys.get(call.caller, id)
 
     @method(scope="admin", destructive=True, idempotent=True, errors=[NotFound, Conflict, Forbidden])
-    async def revoke(self, call: Call, id: KeyId) -> ApiKeyInfo:
+    async def revoke(self, call: Call, id: KeyId, made_too: bool = False) -> ApiKeyInfo:
         """Take a key back for good: its open connections and streams end within seconds, and so do its runs.
 
         Args:
             id: Its name.
+            made_too: Take back the keys as well that were made with it, and those that were made with them.
         """
-        return await self._hub.keys.revoke(call.caller, id)
+        return await self._hub.keys.revoke(call.caller, id, made_too=made_too)
 
     @method(scope="admin", errors=[NotFound, Conflict, Forbidden])
     async def rotate(

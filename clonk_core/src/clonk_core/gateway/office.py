@@ -106,8 +106,8 @@ class KeyOffice:
         # As it is kept, with times in milliseconds, so that nobody is told what a later look will not show.
         return self.get(caller, key.id), secret
 
-    async def revoke(self, caller: Caller, key_id: str) -> ApiKeyInfo:
-        """Take a key back.
+    async def revoke(self, caller: Caller, key_id: str, *, made_too: bool = False) -> ApiKeyInfo:
+        """Take a key back; with `made_too` those as well that were made with it, and with those.
 
         Raises:
             NotFound: There is none.
@@ -116,11 +116,24 @@ class KeyOffice:
         """
         known = self._find(caller, key_id)
         self._check_stored(known)
-        _check_gives_no_more(caller, known)
-        await self._note(caller, "keys.revoke", known, {})
-        key = await self._store.revoke(key_id, self._now())
+        taken = [known, *self._made_with(known)] if made_too else [known]
+        for one in taken:
+            _check_gives_no_more(caller, one)
+        for one in taken:
+            await self._note(caller, "keys.revoke", one, {} if one is known else {"made_with": one.created_by})
+            await self._store.revoke(one.id, self._now())
         await self.refresh()
-        return key.info(self._clock())
+        return self.get(caller, key_id)
+
+    def _made_with(self, maker: ApiKey) -> Sequence[ApiKey]:
+        """Return the keys that a key has made, and that those have made, and that are not revoked."""
+        found: list[ApiKey] = []
+        makers = {maker.id}
+        # An id is never used twice, so nobody is their own maker's maker.
+        while made := [key for key in self._ring.keys if key.created_by in makers and key.tenant == maker.tenant]:
+            found += [key for key in made if key.revoked_at is None]
+            makers = {key.id for key in made}
+        return found
 
     async def rotate(self, caller: Caller, key_id: str, keep_old_for_s: float) -> tuple[ApiKeyInfo, str]:
         """Give a key a new secret; the old one is good for `keep_old_for_s` more. Return both.
