@@ -48,7 +48,7 @@ class Request:
         method: Dotted name, as sent.
         params: Named (a mapping) or positional (a sequence) arguments; None when left out.
         id: String, number or None as sent; `NOT_GIVEN` makes it a notification.
-        size: Bytes of the message it came in.
+        size: Bytes of the message it came in; in a batch its share of them.
         plain_only: Answer `invalid_request` instead of starting a streaming method: there is no room for its events.
     """
 
