@@ -1,6 +1,8 @@
 """Keys that make keys: what they make reaches no further than they do, and lives no longer."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,3 +171,25 @@ async def test_nothing_is_taken_back_when_one_of_them_may_do_more_than_the_calle
     with pytest.raises(Forbidden):
         await ask(family, "keeper", "keys.revoke", id="other", made_too=True)
     assert await states(family) == before
+
+
+# ── sessions that are shared ─────────────────────────────────────────────────
+
+
+async def test_a_token_for_a_shared_session_is_within_the_bounds_of_the_key_that_shares_it(
+    open_guarded: OpenGuarded, tmp_path: Path
+) -> None:
+    (tmp_path / "work").mkdir()
+    team = key_settings("team", ["claudecode:*@ci-*"], max_runs=2, allowed_networks=["127.0.0.0/8"])
+    brief = key_settings("brief", ["claudecode:*@ci-*"], expires_at=datetime.now(UTC) + timedelta(hours=1))
+    settings = {"workspaces": {"roots": [str(tmp_path / "work")]}}
+    async with open_guarded(team, brief, packages=["claudecode"], settings=settings) as host:
+        await ask(host, "team", "claudecode.create", name="ci-1", working_dir=str(tmp_path / "work"))
+        share = await ask(host, "team", "claudecode.share", name="ci-1", access="chat")
+        info = host.app.gateway.keys.get(LOCAL_CALLER, share["id"])
+        assert info.scopes == ("claudecode:chat@ci-1", "claudecode:read@ci-1")
+        assert (info.max_runs, info.allowed_networks, info.created_by) == (2, ("127.0.0.0/8",), "team")
+        assert (await ask(host, "brief", "claudecode.share", name="ci-1", expires_in_s=600))["token"]
+        with pytest.raises(Forbidden) as caught:
+            await ask(host, "brief", "claudecode.share", name="ci-1", expires_in_s=7200)
+        assert caught.value.data["bound"] == "expires_at"
