@@ -100,6 +100,8 @@ class Arbor(Activation):
         """
         if call.is_narrowed and not call.may_reach((await self._trees.get(tree_id)).name):
             raise TreeNotFound(tree_id)
+        if parent_id is not None:
+            await self._check_reach(call, parent_id)
         return await self._trees.add_node(tree_id, parent_id, content, metadata)
 
     @method(scope="read", narrows=True, read_only=True, idempotent=True, errors=[NodeNotFound])
@@ -132,6 +134,8 @@ class Arbor(Activation):
             NodeNotFound: There is no such node, or no such `after`.
         """
         await self._check_reach(call, node_id)
+        if after is not None:
+            await self._check_reach(call, after)
         return await self._trees.children(node_id, limit, after)
 
     @method(scope="read", narrows=True, read_only=True, idempotent=True, errors=[NodeNotFound])

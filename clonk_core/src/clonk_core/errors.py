@@ -73,6 +73,9 @@ class MethodNotFound(CallError):
     Args:
         method: The name that was asked for.
         near: Names that look like it, best first.
+
+    Attributes:
+        method, near: The same.
     """
 
     kind = "method_not_found"
@@ -81,6 +84,8 @@ class MethodNotFound(CallError):
         hint = f"did you mean {', '.join(near)}? " if near else ""
         shown = method if len(method) <= 100 else method[:100] + "…"
         super().__init__(f"no method named {shown!r}; {hint}`rpc.discover` lists all", method=shown, near=list(near))
+        self.method = method
+        self.near = tuple(near)
 
 
 class InvalidParams(CallError):

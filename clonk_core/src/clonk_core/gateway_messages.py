@@ -108,7 +108,7 @@ class AuditEntry:
         transport: Which door; `inside` where there was none.
         peer: Address of the other side.
         duration_ms: How long it took, None where that means nothing.
-        request_bytes: Size of the message, None where there was none.
+        request_bytes: Size of the message, in a batch a share of it; None where there was none.
         answer_bytes: Size of the result.
         run_id: The run it belongs to (`sub_...`).
         request_id: The call it belongs to (`req_...`), as the log has it.
@@ -174,7 +174,7 @@ class AuditRow:
         target: What it was about, such as a session's name.
         outcome: `ok`, or what went wrong.
         duration_ms: How long it took.
-        request_bytes: Size of the message.
+        request_bytes: Size of the message; in a batch a share of it.
         answer_bytes: Size of the result.
         run_id: The run it belongs to.
         request_id: The call it belongs to, as the server's log has it.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from clonk_core.interfaces.host import Handler, Host, SettingOrigin
+from clonk_core.interfaces.host import CredentialCheck, Handler, Host, SettingOrigin
 
 if TYPE_CHECKING:
     from clonk_core.plugin import Activation, Check, Command
@@ -47,6 +47,23 @@ def clonk_subscriptions(host: Host) -> Mapping[type[Any] | str, Handler]:  # typ
     The key is the event's class, or its `name` (`"claudecode.turn_ended"`) so that nothing need be imported: such a
     handler gets the event as JSON values. Whoever emits waits for the handlers; one that fails, or takes longer than
     30 s, is recorded and harms nobody.
+
+    Args:
+        host: As for `clonk_activations`, and asked after it.
+    """
+
+
+@hookspec
+def clonk_credentials(host: Host) -> "Sequence[CredentialCheck]":  # type: ignore[empty-body]
+    """Return a list of functions that tell whose credential it is: `async def check(credential) -> Identity | None`.
+
+    Each is asked about a bearer credential (1 to 16384 characters) that is no API key of Clonk's and no good token of
+    `auth.jwt`, for each HTTP request and once for each WebSocket connection, and answers None for one that it does not
+    know. It has 10 s, 50 are asked at the same time, and what strangers show is asked about too: remember answers where
+    asking costs much. When one raises, and no other knows the credential, the caller is answered with `unavailable`.
+
+    Whoever is recognised belongs to the realm's tenant, may do what its scopes say, and has `auth.rate_limit`. Not
+    asked while `auth.enabled` is false.
 
     Args:
         host: As for `clonk_activations`, and asked after it.

@@ -48,7 +48,7 @@ class Request:
         method: Dotted name, as sent.
         params: Named (a mapping) or positional (a sequence) arguments; None when left out.
         id: String, number or None as sent; `NOT_GIVEN` makes it a notification.
-        size: Bytes of the message it came in.
+        size: Bytes of the message it came in; in a batch its share of them.
         plain_only: Answer `invalid_request` instead of starting a streaming method: there is no room for its events.
     """
 
@@ -84,6 +84,23 @@ class Caller:
     def may(self, scope: str, target: str | None = None) -> bool:
         """Tell whether the caller's scopes cover `scope`, for `target` where they are narrowed."""
         return scope_allows(self.scopes, scope, target)
+
+
+@attrs.frozen(kw_only=True)
+class Identity:
+    """Whose credential it is, as a plugin's `clonk_credentials` has found out.
+
+    Attributes:
+        subject: Stable name, 1 to 200 printable characters. Calls, runs and audit rows name the caller
+            `plugin:<plugin>:<subject>`.
+        scopes: What it may do: `("claudecode:chat@ci-*", "arbor:read")`. What is no scope is left out.
+        expires_at: When the credential is over, with its zone. Until then an open connection goes on without asking
+            again; so it is also how long one that was taken back stays good there.
+    """
+
+    subject: str
+    scopes: Sequence[str]
+    expires_at: datetime
 
 
 LOCAL_CALLER: Final = Caller(id="local", scopes=frozenset({"*"}))

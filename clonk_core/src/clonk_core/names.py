@@ -60,6 +60,9 @@ SCOPE: Final = re.compile(r"(\*|[a-z][a-z0-9_]{0,31}:(\*|[a-z][a-z0-9_]{0,63}))(
 """A scope that a key may hold: `*`, `arbor:*`, `arbor:read`, each with a pattern of targets, `claudecode:chat@ci-*`."""
 
 
+_WILDCARDS: Final = frozenset("*?[")
+
+
 def scope_allows(held: frozenset[str], wanted: str, target: str | None = None) -> bool:
     """Tell whether the scopes held cover the one wanted: itself, its `namespace:*`, or `*`.
 
@@ -85,9 +88,12 @@ def scope_allows(held: frozenset[str], wanted: str, target: str | None = None) -
 
 def scope_covers(held: frozenset[str], given: str) -> bool:
     """Tell whether the scopes held cover all that `given`, itself a scope that may be held, would allow."""
-    base = given.partition("@")[0]
+    base, _, pattern = given.partition("@")
     every = f"{base.split(':', 1)[0]}:*"
-    return "*" in held or given in held or (base != "*" and (base in held or every in held))
+    if "*" in held or given in held or (base != "*" and (base in held or every in held)):
+        return True
+    # Of two patterns nobody tells easily which is the wider one; a name is one target.
+    return pattern != "" and not _WILDCARDS & set(pattern) and scope_allows(held, base, pattern)
 
 
 def scope_is_narrowed(held: frozenset[str], wanted: str) -> bool:

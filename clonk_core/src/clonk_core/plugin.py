@@ -31,7 +31,7 @@ from clonk_core.interfaces.hub import PluginStatus, RunSummary
 from clonk_core.interfaces.metrics import Counter, Gauge, Histogram, PluginMetrics
 from clonk_core.interfaces.runs import Following, Run
 from clonk_core.interfaces.storage import Database, Transaction
-from clonk_core.messages import Call, Caller, Done, ErrorObject, Event, JsonValue, Outcome, StopReason
+from clonk_core.messages import Call, Caller, Done, ErrorObject, Event, Identity, JsonValue, Outcome, StopReason
 
 if TYPE_CHECKING:
     from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
@@ -61,6 +61,7 @@ __all__ = [
     "Gt",
     "Histogram",
     "Host",
+    "Identity",
     "InvalidParams",
     "JsonValue",
     "Le",

@@ -1,7 +1,9 @@
 """Generated requests against the whole gateway: never an internal error, and no key gets what it does not cover.
 
-10 000 requests in the usual run. `CLONK_ATTACKS=100000 pytest tests/core/gateway/test_attacks_generated.py` makes as
-many as it says; `CLONK_ATTACKS_SEED` repeats a run.
+10 000 requests in the usual run. As many as wanted, of another seed, and without the end that a stuck test run has:
+
+    export CLONK_ATTACKS=100000 CLONK_ATTACKS_SEED=7
+    pytest -o faulthandler_timeout=0 tests/core/gateway/test_attacks_generated.py
 """
 
 import os

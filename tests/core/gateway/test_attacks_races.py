@@ -169,6 +169,30 @@ async def test_a_batch_that_uses_up_the_limit_is_refused_from_there_on_item_by_i
     ] * 6
 
 
+@pytest.mark.parametrize("transport", ["http", "websocket"])
+async def test_the_bytes_of_a_batch_count_once(open_guarded: OpenGuarded, transport: str) -> None:
+    items = [{"jsonrpc": "2.0", "method": "auth.whoami", "id": number} for number in range(60)]
+    batch = orjson.dumps(items)
+    assert 2500 < len(batch) < 4096
+    async with open_guarded(key_settings("a", bytes_limit="4KiB/day")) as host, served(host) as addresses:
+        async with frames(addresses.websocket.port, bearer("a")) as peer:
+
+            async def ask() -> list[str]:
+                if transport == "http":
+                    answer = await ask_raw(addresses.http.port, post_bytes(batch, bearer("a")))
+                    answers = orjson.loads(answer.body)
+                else:
+                    await peer.send(batch)
+                    answers = await peer.answer(None)
+                return [one.get("error", {}).get("data", {}).get("limit_of", "ok") for one in answers]
+
+            assert await ask() == ["ok"] * 60
+            second = await ask()
+    # What was left is used up in the midst of the second one.
+    assert second == sorted(second, reverse=True)
+    assert 10 < second.count("ok") < 50
+
+
 async def test_who_leaves_while_a_refusal_is_held_back_leaves_nothing_behind(open_guarded: OpenGuarded) -> None:
     async with open_guarded(key_settings("a"), auth={"max_failure_delay_s": 1.0}) as host, served(host) as addresses:
         failures = authenticator_of(host)._failures

@@ -80,6 +80,10 @@ async def test_a_clock_that_goes_back_gives_nothing_for_free() -> None:
     assert (await limiter.take("a", rate)).ok
     clock.now_s -= 500
     assert not (await limiter.take("a", rate)).ok
+    # And takes nothing away: from there the pace is kept.
+    clock.now_s += 1
+    assert (await limiter.take("a", rate)).ok
+    assert not (await limiter.take("a", rate)).ok
 
 
 async def test_the_number_of_buckets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

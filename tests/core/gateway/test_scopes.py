@@ -180,6 +180,17 @@ def test_what_is_none(scope: str) -> None:
         ("a:b@x*", "a:b@x*", True),
         ("a:b@x*", "a:b@y*", False),
         ("a:*", "ab:c", False),
+        ("a:b@x*", "a:b@x1", True),
+        ("a:*@x*", "a:b@x1", True),
+        ("a:*@x*", "a:*@x1", True),
+        ("*@x*", "a:b@x1", True),
+        ("*@x*", "*@x1", True),
+        ("a:b@x*", "a:b@y1", False),
+        ("a:b@x*", "a:*@x1", False),
+        ("a:b@x*", "*@x1", False),
+        ("a:b@x?", "a:b@x*", False),
+        ("a:b@x[ab]", "a:b@x[ab]?", False),
+        ("a:b@*x", "a:b@[*]x", False),
     ],
 )
 def test_a_scope_that_is_given_on_is_no_more_than_the_giver_holds(held: str, given: str, covers: bool) -> None:

@@ -285,3 +285,14 @@ def test_a_subscription_that_cannot_be_read_says_so_without_a_number() -> None:
     params = orjson.loads(Frames("sub_1").error(StorageFull("no room")))["params"]
     assert params["error"]["data"]["kind"] == "storage_full"
     assert "seq" not in params
+
+
+def test_the_bytes_of_a_message_are_counted_once_and_as_bytes() -> None:
+    batch = parse(b"[" + b",".join([GOOD] * 7) + b"]")
+    assert isinstance(batch, Batch)
+    assert sum(item.size for item in batch.items if isinstance(item, Request)) == 7 * len(GOOD) + 8
+    text = '{"jsonrpc":"2.0","method":"a.b","params":{"x":"' + "\u00e4\U0001f600" * 100 + '"},"id":1}'
+    found = parse(text)
+    assert isinstance(found, Request)
+    assert found.size == len(text.encode())
+    assert isinstance(parse(text, Limits(message_bytes=len(text) + 100)), Refused)

@@ -1,5 +1,6 @@
 """Secrets are planted in every way that there is, and looked for wherever they must not be."""
 
+import hashlib
 import json
 import os
 import sys
@@ -19,11 +20,15 @@ from clonk_claudecode.testing.script import Fail, Reply, Rule, ToolUse, Wait
 from clonk_claudecode.testing.scripted_model import ScriptedModel
 from clonk_core.client.base import RemoteError
 from clonk_core.client.http import HttpClient
+from clonk_core.client.websocket import WebSocketClient
 from clonk_core.testing.server_process import ServerProcess, server_process, write_config
 
 TOKEN = "sk-ant-oat01-a-token-that-nobody-may-see"
 GATEWAY = "gw-a-password-that-nobody-may-see"
 STORED = "kept-and-never-to-be-seen"
+API_KEY = "clonk_ci_a-key-that-nobody-may-see"
+MADE = "made-up-and-never-to-be-seen"
+SECRETS = {TOKEN, GATEWAY, STORED, API_KEY, MADE}
 WAYS = ["file", "token file", "environment", "stored"]
 
 # What `claudecode.env` hands to the binary on purpose is left out: its tools can see that.
@@ -32,7 +37,9 @@ SHOW += "cat /proc/$PPID/cmdline"
 
 PLUGIN = '''
 """Breaks with a secret at hand."""
-from clonk_core.plugin import Activation, Host, hookimpl, method
+from typing import Annotated
+
+from clonk_core.plugin import Activation, Host, Secret, hookimpl, method
 
 class Keeper(Activation):
     """Keeper."""
@@ -42,7 +49,7 @@ class Keeper(Activation):
         self._host = host
 
     @method()
-    async def breaks(self) -> None:
+    async def breaks(self, pin: Annotated[str, Secret()]) -> None:
         """Break."""
         value = await self._host.secret("kept")
         raise RuntimeError(f"with {len(value)} characters at hand")
@@ -101,6 +108,7 @@ async def planted(request: pytest.FixtureRequest, tmp_path: Path, model: Scripte
             **ways.get(request.param, {}),
         },
         "plugins": {"dir": str(tmp_path / "plugins")},
+        "auth": {"api_keys": [{"id": "ci", "secret_hash": _hash_of(API_KEY), "scopes": ["*"]}]},
         "logging": {"format": "json", "level": "debug"},
     }
     hub = tmp_path / "hub"
@@ -118,15 +126,19 @@ async def planted(request: pytest.FixtureRequest, tmp_path: Path, model: Scripte
     return planted
 
 
+def _hash_of(key: str) -> str:
+    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
 def _without_secrets(text: str | bytes, *, may_have_gateway: bool = False) -> None:
     shown = text.decode(errors="replace") if isinstance(text, bytes) else text
-    for secret in (TOKEN, STORED) if may_have_gateway else (TOKEN, STORED, GATEWAY):
+    for secret in SECRETS - {GATEWAY} if may_have_gateway else SECRETS:
         assert secret[:20] not in shown
 
 
 def _files_with(folder: Path) -> set[str]:
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.name for path in files for secret in (TOKEN, STORED, GATEWAY) if secret.encode() in path.read_bytes()}
+    return {path.name for path in files for secret in SECRETS if secret.encode() in path.read_bytes()}
 
 
 async def _converse(server: ServerProcess, client: HttpClient, model: ScriptedModel) -> list[Any]:
@@ -153,8 +165,28 @@ async def _converse(server: ServerProcess, client: HttpClient, model: ScriptedMo
     answers += [await client.call(method) for method in methods]
     answers.append(await client.call("claudecode.history", name="one"))
     with pytest.raises(RemoteError) as caught:
-        await client.call("keeper.breaks")
+        await client.call("keeper.breaks", pin=MADE)
     answers.append([str(caught.value), caught.value.data])
+    return answers
+
+
+async def _be_refused(server: ServerProcess) -> list[Any]:
+    """Show secrets where they let nobody in, over both ports, and return what was answered."""
+    answers: list[Any] = []
+    for credential in (MADE, f"{API_KEY}x", f"a.{MADE}.c"):
+        for client in (
+            HttpClient(server.http_url, api_key=credential),
+            WebSocketClient(server.websocket_url, api_key=credential, retries=0),
+        ):
+            with pytest.raises(RemoteError) as caught:
+                async with client:
+                    await client.call("auth.whoami")
+            answers.append([str(caught.value), caught.value.data])
+    async with WebSocketClient(server.websocket_url, retries=0) as stranger:
+        for params in ({"api_key": MADE}, {"token": MADE}, {"api_key": [MADE]}, {"key": MADE}):
+            with pytest.raises(RemoteError) as caught:
+                await stranger.call("auth.authenticate", **params)
+            answers.append([str(caught.value), caught.value.data])
     return answers
 
 
@@ -170,21 +202,32 @@ async def test_planted_secrets_are_nowhere_but_where_they_are_needed(planted: Pl
     known = {"clonk.yaml"} if "oauth_token" in planted.settings["claudecode"] else set()
     async with (
         server_process(planted.hub, settings=planted.settings, environ=planted.environ) as server,
-        HttpClient(server.http_url) as client,
+        HttpClient(server.http_url, api_key=API_KEY) as client,
     ):
         _without_secrets(json.dumps(await _converse(server, client, model)))
+        _without_secrets(json.dumps(await _be_refused(server)))
+        rows = await client.call("audit.query", limit=1000)
+        assert {row["action"] for row in rows} >= {"claudecode.chat", "Bash", "keeper.breaks", "auth.authenticate"}
+        _without_secrets(json.dumps(rows))
         assert _files_with(planted.hub) == known  # also while the database's journal is full
         _without_secrets(await planted.clonk("secrets", "rotate"))
         (planted.hub / "data" / "secret.key").chmod(0o644)
         with pytest.raises(RemoteError) as caught:
-            await client.call("keeper.breaks")
+            await client.call("keeper.breaks", pin=MADE)
         _without_secrets(str(caught.value))
         (planted.hub / "data" / "secret.key").chmod(0o600)
     assert "characters at hand" in server.log_text  # the traceback is there
     assert "0644" in server.log_text
     _without_secrets(server.log_text)
     assert _files_with(planted.hub) == known
-    for arguments in (("config", "show"), ("config", "check"), ("doctor",), ("secrets", "list")):
+    for arguments in (
+        ("config", "show"),
+        ("config", "check"),
+        ("doctor",),
+        ("secrets", "list"),
+        ("keys", "list"),
+        ("audit", "tail", "--json"),
+    ):
         shown = await planted.clonk(*arguments)
         assert shown
         _without_secrets(shown)

@@ -112,8 +112,13 @@ class SessionMethods(Methods):
             archived: Whether those that were put aside are listed too.
         """
         found: list[StoredSession] = []
+        database = self._sessions.database
+        # A session that the caller cannot reach is not there, also when its name is guessed here.
+        hidden = False
+        if after is not None and not call.may_reach(after):
+            hidden = await database.read(session_rows.session_by_name, after) is not None
         while len(found) < limit:
-            page = await self._sessions.database.read(session_rows.list_sessions, limit, after, archived)
+            page = None if hidden else await database.read(session_rows.list_sessions, limit, after, archived)
             if page is None:
                 raise NotFound(f"there is no session {after!r} to go on behind")
             found += [session for session in page if call.may_reach(session.name)]

@@ -17,7 +17,7 @@ class HealthReport:
         version: Version of clonk-core; null for a caller that has not said who it is.
         started_at: When the host started (RFC 3339, UTC); null likewise.
         parts: Each database, activation and background service by name: `ok`, or what is wrong with it; and each
-            plugin that could not be loaded. Empty likewise.
+            plugin that could not be loaded. Without the scope `hub:read` it says `failed` and not why. Empty likewise.
     """
 
     status: Literal["ok", "degraded"]
@@ -42,6 +42,8 @@ class Health(Activation):
         healthy = all(state == "ok" for state in parts.values())
         if call.caller.kind == "stranger":
             return HealthReport(status="ok" if healthy else "degraded", version=None, started_at=None, parts={})
+        if not call.caller.may("hub:read"):  # as `hub.plugins`, which says it too
+            parts = {name: state if state == "ok" else "failed" for name, state in parts.items()}
         return HealthReport(
             status="ok" if healthy else "degraded",
             version=self._hub.version,

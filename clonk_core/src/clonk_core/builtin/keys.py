@@ -70,17 +70,21 @@ class Keys(Activation):
     ) -> NewKey:
         """Make an API key and show it, this once.
 
+        Made with a key, it has the bounds of that key where it names none itself, and cannot have wider ones: limits,
+        networks and expiry.
+
         Args:
             id: Its name; audit rows and runs name their caller by it, so it is never used again.
             scopes: What it may do: no more than the caller may.
             description: What it is for.
             tenant: Whose data it reaches; the caller's when left out.
-            rate_limit: Most calls in a span of time: `100/min`; the server's default when left out.
+            rate_limit: Most calls in a span of time: `100/min`; the server's default when left out and the
+                caller has none.
             burst: Most calls at once, when it was quiet before; as many as `rate_limit` says when left out.
             bytes_limit: Most bytes that are taken in a span of time: `50MiB/min`.
             max_runs: Most streams that run at the same time.
-            allowed_networks: Networks it may be used from: `10.0.0.0/8`; everywhere when empty.
-            expires_at: When it stops working.
+            allowed_networks: Networks it may be used from: `10.0.0.0/8`; when empty the caller's, or everywhere.
+            expires_at: When it stops working; with the caller's key when left out.
         """
         wanted = KeyRequest(
             id=id,
@@ -112,19 +116,20 @@ class Keys(Activation):
         return self._hub.keys.get(call.caller, id)
 
     @method(scope="admin", destructive=True, idempotent=True, errors=[NotFound, Conflict, Forbidden])
-    async def revoke(self, call: Call, id: KeyId) -> ApiKeyInfo:
+    async def revoke(self, call: Call, id: KeyId, made_too: bool = False) -> ApiKeyInfo:
         """Take a key back for good: its open connections and streams end within seconds, and so do its runs.
 
         Args:
             id: Its name.
+            made_too: Take back the keys as well that were made with it, and those that were made with them.
         """
-        return await self._hub.keys.revoke(call.caller, id)
+        return await self._hub.keys.revoke(call.caller, id, made_too=made_too)
 
     @method(scope="admin", errors=[NotFound, Conflict, Forbidden])
     async def rotate(
         self, call: Call, id: KeyId, keep_old_for_s: Annotated[float, Ge(0), Le(MAX_OVERLAP_S)] = 3600.0
     ) -> NewKey:
-        """Give a key a new secret and show it, this once.
+        """Give a key a new secret and show it, this once. It must have no wider bounds than the caller's own key.
 
         Args:
             id: Its name.

@@ -128,18 +128,19 @@ async def show(key_id: str, /, *, config: ConfigFile = None, data_dir: DataDir =
     return OK
 
 
-async def revoke(key_id: str, /, *, config: ConfigFile = None, data_dir: DataDir = None) -> int:
+async def revoke(key_id: str, /, *, made_too: bool = False, config: ConfigFile = None, data_dir: DataDir = None) -> int:
     """Take a key back for good. A running server ends what it has open within seconds.
 
     Args:
         key_id: Its name.
+        made_too: Take back the keys as well that were made with it over the wire, and those that were made with them.
         config: The configuration file; without it the usual places are searched.
         data_dir: Folder of the databases.
     """
     from clonk_core.messages import LOCAL_CALLER
 
     async with _office(config, data_dir) as office:
-        await office.revoke(LOCAL_CALLER, key_id)
+        await office.revoke(LOCAL_CALLER, key_id, made_too=made_too)
     print(f"The key {key_id} is revoked.")
     return OK
 

@@ -199,15 +199,22 @@ class AuditSettings:
 
     Attributes:
         enabled: Whether it is written. While it cannot be (the disk is full), calls that only read go on, and others
-            are answered with an error.
+            are refused.
+        required: Whether a call that changes something is also written down before it is done (outcome `begun`), so
+            that not even the first one is done whose row cannot be kept. It costs another row for each.
         retention_days: How long rows are kept, in days.
         max_params_bytes: Most of a call's arguments, and of a tool's input, that is kept of one row; the rest is told
             by its size and digest.
     """
 
     enabled: bool = True
+    required: bool = False
     retention_days: Annotated[float, Gt(0), Le(36_600)] = 90.0
     max_params_bytes: Annotated[int, Ge(0), Le(65_536)] = 1024
+
+    def __attrs_post_init__(self) -> None:
+        if self.required and not self.enabled:
+            raise ValueError("required asks for an audit log, and enabled turns it off; change one of them")
 
 
 @attrs.frozen(kw_only=True)

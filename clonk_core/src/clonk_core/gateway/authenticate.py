@@ -8,7 +8,7 @@ import attrs
 from clonk_core.config.auth_settings import AuthSettings
 from clonk_core.errors import CallError, Forbidden, Unauthenticated
 from clonk_core.gateway.failures import Failures
-from clonk_core.gateway.keys import KEY_PREFIX, NO_LIMITS, Allowance, ApiKey, KeyRing, allowance
+from clonk_core.gateway.keys import NO_LIMITS, Allowance, ApiKey, KeyRing, allowance
 from clonk_core.interfaces.door import Connection
 from clonk_core.messages import LOCAL_CALLER, STRANGER, Caller
 
@@ -38,6 +38,22 @@ class Tokens(Protocol):
     def looks_like_token(self, credential: str) -> bool: ...
 
     async def verify(self, token: str) -> Token: ...
+
+
+class Known(Protocol):
+    """One whom a plugin has recognised."""
+
+    @property
+    def caller(self) -> Caller: ...
+
+    @property
+    def expires_at(self) -> float: ...
+
+
+class Plugins(Protocol):
+    """What asks the plugins."""
+
+    async def find(self, credential: str) -> Known | None: ...
 
 
 @attrs.frozen(kw_only=True)
@@ -79,6 +95,7 @@ class Authenticator:
         settings: What the configuration says.
         ring: The API keys.
         tokens: Verifies tokens of the identity provider, None without one.
+        plugins: Asks the plugins that know credentials, None without one.
         failures: Counts what is refused.
         clock: Gives the time of day (POSIX, in seconds).
     """
@@ -89,12 +106,14 @@ class Authenticator:
         ring: KeyRing,
         *,
         tokens: Tokens | None,
+        plugins: Plugins | None = None,
         failures: Failures,
         clock: Callable[[], float],
     ) -> None:
         self.enabled = settings.enabled
         self._ring = ring
         self._tokens = tokens
+        self._plugins = plugins
         self._failures = failures
         self._clock = clock
         self._default = allowance(settings.rate_limit)
@@ -137,14 +156,11 @@ class Authenticator:
         """
         if len(credential) > MAX_CREDENTIAL:
             raise Refused("too_long", Unauthenticated(f"a credential has at most {MAX_CREDENTIAL} characters"))
-        is_key = credential.startswith(KEY_PREFIX)  # ids of keys may have dots
         found = self._ring.find(credential)
         if found is not None:
             grant = self._of_key(found.key, found.secret_hash, connection)
-        elif self._tokens is not None and not is_key and self._tokens.looks_like_token(credential):
-            grant = await self._of_token(self._tokens, credential)
         else:
-            raise Refused("unknown_key", Unauthenticated("this API key is not known, or is good no more"))
+            grant = await self._of_others(credential)
         self._failures.forget(connection.address)
         return grant
 
@@ -188,6 +204,20 @@ class Authenticator:
         if limits.calls is None and self._default.calls is not None:
             limits = attrs.evolve(limits, calls=self._default.calls)
         return Grant(caller=caller, allowance=limits, key=key, secret_hash=secret_hash)
+
+    async def _of_others(self, credential: str) -> Grant:
+        refused = Refused("unknown_key", Unauthenticated("this API key is not known, or is good no more"))
+        is_ours = self._ring.is_ours(credential)  # ids of keys may have dots
+        if self._tokens is not None and not is_ours and self._tokens.looks_like_token(credential):
+            try:
+                return await self._of_token(self._tokens, credential)
+            except Refused as error:
+                refused = error
+        if self._plugins is not None and not is_ours:
+            known = await self._plugins.find(credential)
+            if known is not None and known.expires_at > self._clock():
+                return Grant(caller=known.caller, allowance=self._default, expires_at=known.expires_at)
+        raise refused
 
     async def _of_token(self, tokens: Tokens, credential: str) -> Grant:
         try:

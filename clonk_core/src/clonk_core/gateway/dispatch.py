@@ -8,7 +8,15 @@ from typing import Final, NoReturn, Protocol
 import attrs
 import trio
 
-from clonk_core.errors import CallError, DeadlineExceeded, InvalidRequest, NotFound, Unauthenticated, Unavailable
+from clonk_core.errors import (
+    CallError,
+    DeadlineExceeded,
+    InvalidRequest,
+    MethodNotFound,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+)
 from clonk_core.gateway.admission import Admission
 from clonk_core.gateway.authenticate import Authenticator, Grant, Refused
 from clonk_core.gateway.office import KeyOffice
@@ -201,11 +209,10 @@ class Gateway:
         realm = self._realms.get(caller.tenant)
         if realm is None:
             raise NotFound(f"there is no tenant {caller.tenant!r}")
-        method = notes.method = self._method(realm, request.method, caller)
-        notes.target = target_of(method, request.params)
-        check_scope(caller, method, request.params)
-        if method.streaming and request.plain_only:
-            raise InvalidRequest(f"{method.name} is a streaming method; call it outside of a batch")
+        method = self._method(realm, request, caller, notes)
+        begun = self._records.begin(request, connection, call_id, notes)
+        if begun is not None:
+            await begun
         try:
             if method.name == AUTHENTICATE:
                 return await self._authenticate(realm, method, request, connection, caller, call_id)
@@ -217,14 +224,20 @@ class Gateway:
         except Exception as error:  # an activation's bug or ours: recorded, and the caller gets an incident id
             raise realm.incident(error, method.name) from error
 
-    def _method(self, realm: RealmDoor, name: str, caller: Caller) -> Method:
-        """Return a method; a stranger learns nothing of what there is."""
+    def _method(self, realm: RealmDoor, request: Request, caller: Caller, notes: CallNotes) -> Method:
+        """Return the method that the caller may call; nobody learns of methods that are not for them."""
         try:
-            return realm.method(name)
-        except CallError as error:
+            method = notes.method = realm.method(request.method)
+        except MethodNotFound as error:
             if caller.kind == "stranger":
                 raise Unauthenticated(HOW_TO_PROVE) from error
-            raise
+            near = [name for name in error.near if realm.method(name).may_be_called_by(caller)]
+            raise MethodNotFound(error.method, near) from error
+        notes.target = target_of(method, request.params)
+        check_scope(caller, method, request.params)
+        if method.streaming and request.plain_only:
+            raise InvalidRequest(f"{method.name} is a streaming method; call it outside of a batch")
+        return method
 
     async def _call(
         self, realm: RealmDoor, method: Method, request: Request, caller: Caller, call_id: str, target: str | None

@@ -277,6 +277,10 @@ class KeyRing:
         until = key.good_until(secret_hash)
         return None if until is not None and until <= self._clock() else Found(key, secret_hash, until)
 
+    def is_ours(self, credential: str) -> bool:
+        """Tell whether it is, was, or looks like a key of ours, which no plugin shall see."""
+        return credential.startswith(KEY_PREFIX) or hash_of(credential) in self._by_hash
+
     async def wait_changed(self) -> None:
         """Wait until keys are added, changed or taken back."""
         await self._changed.wait()

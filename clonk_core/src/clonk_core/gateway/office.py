@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import attrs
 
 from clonk_core.errors import Conflict, Forbidden, InvalidParams, NotFound
+from clonk_core.gateway.bounds import bounded, wider_bound
 from clonk_core.gateway.key_store import KeyStore
 from clonk_core.gateway.keys import ApiKey, KeyRing, check_key_request, hash_of, new_secret
 from clonk_core.gateway_messages import ApiKeyInfo, AuditEntry, KeyRequest
@@ -23,6 +24,7 @@ class KeyOffice:
         audit: Where changes are written down; None when it is off.
         clock: Gives the time of day (POSIX, in seconds).
         peer: From where the changes come; empty where a call's own row tells.
+        default_rate: Most calls of a key that names no limit; None for none.
     """
 
     def __init__(
@@ -33,12 +35,14 @@ class KeyOffice:
         clock: Callable[[], float],
         *,
         peer: str = "",
+        default_rate: str | None = None,
     ) -> None:
         self._store = store
         self._ring = ring
         self._audit = audit
         self._clock = clock
         self._peer = peer
+        self._default_rate = default_rate
         self._seen = -1
 
     # ── looking ──────────────────────────────────────────────────────────────
@@ -80,9 +84,11 @@ class KeyOffice:
     async def create(self, caller: Caller, wanted: KeyRequest) -> tuple[ApiKeyInfo, str]:
         """Make a key; return it and its secret, which nobody can be shown again.
 
+        Made by a key, it has that key's bounds where it names none: limits, networks and expiry.
+
         Raises:
             InvalidParams: A word is against the rules.
-            Forbidden: It would do more than its maker may.
+            Forbidden: It would do more than its maker may, or reach further.
             Conflict: The id is taken.
         """
         key, secret = self._made(caller, wanted)
@@ -96,8 +102,8 @@ class KeyOffice:
         # As it is kept, with times in milliseconds, so that nobody is told what a later look will not show.
         return self.get(caller, key.id), secret
 
-    async def revoke(self, caller: Caller, key_id: str) -> ApiKeyInfo:
-        """Take a key back.
+    async def revoke(self, caller: Caller, key_id: str, *, made_too: bool = False) -> ApiKeyInfo:
+        """Take a key back; with `made_too` those as well that were made with it, and with those.
 
         Raises:
             NotFound: There is none.
@@ -106,11 +112,24 @@ class KeyOffice:
         """
         known = self._find(caller, key_id)
         self._check_stored(known)
-        _check_gives_no_more(caller, known)
-        await self._note(caller, "keys.revoke", known, {})
-        key = await self._store.revoke(key_id, self._now())
+        taken = [known, *self._made_with(known)] if made_too else [known]
+        for one in taken:
+            _check_gives_no_more(caller, one)
+        for one in taken:
+            await self._note(caller, "keys.revoke", one, {} if one is known else {"made_with": one.created_by})
+            await self._store.revoke(one.id, self._now())
         await self.refresh()
-        return key.info(self._clock())
+        return self.get(caller, key_id)
+
+    def _made_with(self, maker: ApiKey) -> Sequence[ApiKey]:
+        """Return the keys that a key has made, and that those have made, and that are not revoked."""
+        found: list[ApiKey] = []
+        makers = {maker.id}
+        # An id is never used twice, so nobody is their own maker's maker.
+        while made := [key for key in self._ring.keys if key.created_by in makers and key.tenant == maker.tenant]:
+            found += [key for key in made if key.revoked_at is None]
+            makers = {key.id for key in made}
+        return found
 
     async def rotate(self, caller: Caller, key_id: str, keep_old_for_s: float) -> tuple[ApiKeyInfo, str]:
         """Give a key a new secret; the old one is good for `keep_old_for_s` more. Return both.
@@ -118,11 +137,15 @@ class KeyOffice:
         Raises:
             NotFound: There is none.
             Conflict: It stands in the configuration, or was revoked.
-            Forbidden: It may do more than the caller.
+            Forbidden: It may do more than the caller, or reach further.
         """
         known = self._find(caller, key_id)
         self._check_stored(known)
         _check_gives_no_more(caller, known)
+        # Whoever gets its secret has its bounds.
+        bound = wider_bound(known, self._makers(caller), self._default_rate)
+        if bound is not None:
+            raise Forbidden(f"the key {key_id!r} has wider bounds than yours: {bound}", bound=bound)
         secret = new_secret(key_id)
         now = self._now()
         if known.revoked_at is not None:
@@ -135,6 +158,8 @@ class KeyOffice:
     def _made(self, caller: Caller, wanted: KeyRequest) -> tuple[ApiKey, str]:
         try:
             check_key_request(wanted)
+            for maker in self._makers(caller):
+                wanted = bounded(wanted, maker, self._default_rate)
             secret = new_secret(wanted.id)
             key = ApiKey(
                 id=wanted.id,
@@ -158,6 +183,12 @@ class KeyOffice:
         if key.expires_at is not None and key.expires_at.timestamp() <= self._clock():
             raise InvalidParams("is in the past", path="$.expires_at")
         return key, secret
+
+    def _makers(self, caller: Caller) -> Sequence[ApiKey]:
+        """Return the key that calls, twice where one of the configuration has the same id; none for other callers."""
+        if caller.kind != "key":
+            return ()
+        return [key for key in self._ring.keys if (key.id, key.tenant) == (caller.id, caller.tenant)]
 
     def _check_stored(self, key: ApiKey) -> None:
         if key.source == "configuration":

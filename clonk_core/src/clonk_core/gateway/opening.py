@@ -1,6 +1,6 @@
 """Opens the gateway: keys, tokens, limits and the watch over connections, and the tasks that keep them current."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal, Protocol
 
@@ -17,16 +17,20 @@ from clonk_core.gateway.fixed_keys import fixed_keys
 from clonk_core.gateway.key_store import KeyStore
 from clonk_core.gateway.keys import KeyRing
 from clonk_core.gateway.office import KeyOffice
+from clonk_core.gateway.plugin_credentials import Asked, PluginCredentials
 from clonk_core.gateway.rate_limit import MemoryLimiter
 from clonk_core.gateway.records import Counters, Records, ShowParams
 from clonk_core.gateway.watch import Watch
-from clonk_core.interfaces.host import Log
+from clonk_core.interfaces.host import CredentialCheck, Log
 from clonk_core.interfaces.keeping import AuditWriter
 from clonk_core.interfaces.storage import Database
 
 
 class Realm(RealmDoor, Protocol):
     """What the gateway needs of a realm, the keeping of keys included."""
+
+    @property
+    def credentials(self) -> Sequence[tuple[str, CredentialCheck]]: ...
 
     async def stop_runs_of(self, caller_id: str) -> None: ...
 
@@ -44,6 +48,7 @@ class Parts:
         clock: Gives the time of day (POSIX, in seconds).
         log: Where calls and faults are told.
         requests: Which calls are told.
+        audit_required: Whether calls that change something are written down before they are done, too.
     """
 
     database: Database
@@ -54,6 +59,7 @@ class Parts:
     clock: Callable[[], float]
     log: Log
     requests: Literal["all", "failed", "none"] = "all"
+    audit_required: bool = False
 
 
 @asynccontextmanager
@@ -62,10 +68,15 @@ async def open_gateway(
 ) -> AsyncIterator[Gateway]:
     """Open the gateway, and close it for everyone at the end."""
     ring = KeyRing(fixed_keys(settings.api_keys), parts.clock)
-    office = KeyOffice(KeyStore(parts.database), ring, parts.audit, parts.clock)
+    office = KeyOffice(KeyStore(parts.database), ring, parts.audit, parts.clock, default_rate=settings.rate_limit)
     await office.refresh()
     authenticator = Authenticator(
-        settings, ring, tokens=parts.tokens, failures=Failures(settings.max_failure_delay_s), clock=parts.clock
+        settings,
+        ring,
+        tokens=parts.tokens,
+        plugins=_plugin_credentials(realms, parts.log),
+        failures=Failures(settings.max_failure_delay_s),
+        clock=parts.clock,
     )
     watch = Watch(authenticator.ended, settings.authenticate_within_s)
     limiter = MemoryLimiter()
@@ -74,7 +85,15 @@ async def open_gateway(
         realms,
         authenticator=authenticator,
         admission=Admission(settings, limiter, counters.rate_limited if counters else _count_nothing),
-        records=Records(parts.audit, parts.show_params, counters, limiter, parts.log, requests=parts.requests),
+        records=Records(
+            parts.audit,
+            parts.show_params,
+            counters,
+            limiter,
+            parts.log,
+            requests=parts.requests,
+            audit_required=parts.audit_required,
+        ),
         watch=watch,
         keys=office,
         log=parts.log,
@@ -93,6 +112,15 @@ async def open_gateway(
             nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
+
+
+def _plugin_credentials(realms: Mapping[str, Realm], log: Log) -> PluginCredentials | None:
+    asked = [
+        Asked(plugin=plugin, tenant=tenant, check=check)
+        for tenant, realm in realms.items()
+        for plugin, check in realm.credentials
+    ]
+    return PluginCredentials(asked, log) if asked else None
 
 
 def _count_nothing(_kind: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
+import attrs
 import trio
 
 from clonk_core.errors import CallError, ClonkError, StorageFull, Unavailable
@@ -24,6 +25,9 @@ _SHOWN_CHARACTERS: Final = 100
 _REFUSALS: Final = Rate(600, 60.0, 600)
 """Refused credentials that are written down: a flood of them, from however many addresses, must not fill the disk. The
 metrics count all."""
+
+BEGUN: Final = "begun"
+"""Outcome of a call that is let in and not done yet."""
 
 WRITE_WITHIN_S: Final = 10.0
 """Longest time that an entry may take to be written after its call was cancelled."""
@@ -52,6 +56,7 @@ class Records:
         limiter: Bounds how many refusals are written down.
         log: Where calls are told.
         requests: Which calls are told.
+        audit_required: Whether calls that change something are written down before they are done, too.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Records:
         log: Log,
         *,
         requests: Literal["all", "failed", "none"] = "all",
+        audit_required: bool = False,
     ) -> None:
         self._audit = audit
         self._show_params = show_params
@@ -70,6 +76,34 @@ class Records:
         self._limiter = limiter
         self._log = log
         self._requests = requests
+        self._audit_required = audit_required
+        # Whether the last row was not kept: until one is, nothing is changed that could not be written down.
+        self._row_lost = False
+
+    def begin(
+        self, request: Request, connection: Connection, call_id: str, notes: "CallNotes"
+    ) -> Awaitable[None] | None:
+        """Write down a call that is let in, before it is done, where it must not be done otherwise.
+
+        That is so for calls that change something when the configuration asks for it, and after a row was lost. Not for
+        those that need no scope: whoever stops its own run on a full disk shall be able to. Return what is to be
+        awaited for it, if anything.
+
+        Raises:
+            StorageFull, Unavailable: It cannot be written down.
+        """
+        method = notes.method
+        if self._audit is None or method is None or method.read_only or method.public:
+            return None
+        if not (self._audit_required or self._row_lost) or connection.caller is None:
+            return None
+        begun = attrs.evolve(notes, outcome=BEGUN)
+        return self._begin(attrs.evolve(self._entry(request, connection, call_id, begun), duration_ms=None))
+
+    async def _begin(self, entry: AuditEntry) -> None:
+        error = await self._lost(entry)
+        if error is not None:
+            raise _not_recorded(error) from error
 
     def call(
         self, request: Request, connection: Connection, call_id: str, notes: "CallNotes"
@@ -123,10 +157,7 @@ class Records:
             peer=connection.peer,
             detail={"reason": reason},
         )
-        try:
-            await self._audit.write(entry)
-        except ClonkError as error:
-            self._log.error("audit entry lost", action=entry.action, error=str(error))
+        await self._lost(entry)
 
     def _entry(self, request: Request, connection: Connection, call_id: str, notes: "CallNotes") -> AuditEntry:
         assert connection.caller is not None  # noqa: S101  (looked at by `call`)
@@ -148,16 +179,24 @@ class Records:
         )
 
     async def _write(self, entry: AuditEntry, notes: "CallNotes") -> None:
-        assert self._audit is not None  # noqa: S101  (looked at by `call`)
+        error = await self._lost(entry)
+        if error is None or notes.answer is None or (notes.method is not None and notes.method.read_only):
+            return
+        if isinstance(notes.answer, Following) and notes.answer.after == 0:
+            await notes.answer.run.stop("cancelled")
+        raise _not_recorded(error) from error
+
+    async def _lost(self, entry: AuditEntry) -> ClonkError | None:
+        """Write an entry; return why it was not kept, None when it was."""
+        assert self._audit is not None  # noqa: S101  (looked at by whoever makes entries)
         try:
             await self._audit.write(entry)
         except ClonkError as error:
-            self._log.error("audit entry lost", action=entry.action, error=str(error))
-            if notes.answer is None or (notes.method is not None and notes.method.read_only):
-                return
-            if isinstance(notes.answer, Following) and notes.answer.after == 0:
-                await notes.answer.run.stop("cancelled")
-            raise _not_recorded(error) from error
+            self._row_lost = True
+            self._log.error("audit entry lost", action=entry.action, outcome=entry.outcome, error=str(error))
+            return error
+        self._row_lost = False
+        return None
 
 
 def _not_recorded(error: ClonkError) -> CallError:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 import trio
@@ -13,7 +13,7 @@ from clonk_core.errors import ClonkError, PluginError
 from clonk_core.host.discovery import Plugin, Plugins, describe
 from clonk_core.host.events import EventBus
 from clonk_core.host.plugin_host import LateDatabase, PluginHost
-from clonk_core.interfaces.host import Handler, Log
+from clonk_core.interfaces.host import CredentialCheck, Handler, Log
 from clonk_core.interfaces.storage import Database
 from clonk_core.metrics import Metrics
 from clonk_core.names import is_database
@@ -34,6 +34,7 @@ class _Offer:
 
     activations: list[Activation]
     handlers: Mapping[type[Any] | str, Handler]
+    credentials: list[CredentialCheck]
 
 
 class Claims:
@@ -85,6 +86,7 @@ class Loader:
     Attributes:
         claims: The databases they have asked for.
         activations: Those that were brought in, each with its plugin, children behind their parents.
+        credentials: What tells whose credential it is, each with its plugin's name.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Loader:
     ) -> None:
         self.claims = Claims()
         self.activations: list[tuple[Plugin, Activation]] = []
+        self.credentials: list[tuple[str, CredentialCheck]] = []
         self._plugins = plugins
         self._registry = registry
         self._bus = bus
@@ -110,7 +113,7 @@ class Loader:
         added: list[Activation] = []
         try:
             async with AsyncExitStack() as own:
-                await self._bring_in(plugin, host, added, own)
+                offer = await self._bring_in(plugin, host, added, own)
                 stack.push_async_exit(own.pop_all())
         except ClonkError as error:
             self._log.warning("plugin failed", plugin=plugin.name, reason=str(error))
@@ -121,13 +124,16 @@ class Loader:
         else:
             plugin.note(namespaces=tuple(one.namespace for one in added))
             self.activations += [(plugin, activation) for activation in _with_children(added)]
+            self.credentials += [(plugin.name, check) for check in offer.credentials]
             return
         for activation in added:
             self._registry.remove(activation.namespace)
         self._bus.forget(plugin.name)
         self.claims.drop(plugin.name)
 
-    async def _bring_in(self, plugin: Plugin, host: PluginHost, added: list[Activation], stack: AsyncExitStack) -> None:
+    async def _bring_in(
+        self, plugin: Plugin, host: PluginHost, added: list[Activation], stack: AsyncExitStack
+    ) -> _Offer:
         self.claims.begin(plugin.name)
         try:
             offer = self._ask(plugin, host)
@@ -145,13 +151,18 @@ class Loader:
             stack.push_async_callback(self._close, activation)
         for event, handler in offer.handlers.items():
             self._bus.subscribe(plugin.name, event, handler)
+        return offer
 
     def _ask(self, plugin: Plugin, host: PluginHost) -> _Offer:
         activations = self._plugins.items(plugin, "clonk_activations", Activation, host=host)
         handlers = self._plugins.call(plugin, "clonk_subscriptions", host=host)
         if handlers is not None and not isinstance(handlers, Mapping):
             raise PluginError(f"its hook clonk_subscriptions gave a {type(handlers).__name__}, which is no mapping")
-        return _Offer(activations=activations, handlers=handlers or {})
+        credentials = self._plugins.items(plugin, "clonk_credentials", object, host=host)
+        for one in credentials:
+            if not callable(one):
+                raise PluginError(f"its hook clonk_credentials gave a {type(one).__name__}, which is no function")
+        return _Offer(activations=activations, handlers=handlers or {}, credentials=cast("Any", credentials))
 
     async def _close(self, activation: Activation) -> None:
         with trio.move_on_after(CLOSE_WITHIN_S, shield=True) as limit:

@@ -31,7 +31,7 @@ from clonk_core.host.plugin_host import PluginHost
 from clonk_core.host.services import supervise
 from clonk_core.host.view import RealmHub
 from clonk_core.ids import new_id
-from clonk_core.interfaces.host import SettingOrigin
+from clonk_core.interfaces.host import CredentialCheck, SettingOrigin
 from clonk_core.interfaces.keeping import AuditReader, AuditWriter
 from clonk_core.interfaces.runs import Following
 from clonk_core.interfaces.storage import CoreDatabase, Database
@@ -101,6 +101,11 @@ class Realm:
     def databases(self) -> Mapping[str, Database]:
         """Every open database by name, the core's own first."""
         return {CORE_DATABASE: self.core_database, **self._loader.claims.databases}
+
+    @property
+    def credentials(self) -> Sequence[tuple[str, CredentialCheck]]:
+        """What tells whose credential it is, each with its plugin's name."""
+        return self._loader.credentials
 
     # What packages see of it (plugin_host.RealmView).
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 CHECK_WITHIN_S: Final = 5.0
 
+UNTOLD_VERSION: Final = "0"
+"""What stands in the OpenRPC document of one who has not said who it is."""
+
 
 def _may_read_run(caller: Caller, method: Method, target: str | None) -> bool:
     """Tell whether a caller's scopes allow the method whose run it is, for what the run is about."""
@@ -88,7 +91,9 @@ class RealmHub:
         return self._realm.registry.hashes()
 
     def openrpc(self, caller: Caller) -> JsonValue:
-        return document(self.methods(caller), version=self.version, error_code=code_and_status)
+        # OpenRPC wants a version; which faults a server has is not told to strangers.
+        version = UNTOLD_VERSION if caller.kind == "stranger" else self.version
+        return document(self.methods(caller), version=version, error_code=code_and_status)
 
     async def find_run(self, caller: Caller, subscription: str) -> Run:
         return await self._realm.runs.find(caller, subscription, allows=partial(self._allows, caller))

@@ -9,7 +9,7 @@ from clonk_core.errors import CallError
 from clonk_core.interfaces.hub import Hub
 from clonk_core.interfaces.metrics import PluginMetrics
 from clonk_core.interfaces.storage import Database
-from clonk_core.messages import AuditKind, Caller, ErrorObject, JsonValue
+from clonk_core.messages import AuditKind, Caller, ErrorObject, Identity, JsonValue
 
 
 class Log(Protocol):
@@ -160,5 +160,8 @@ class Host(Protocol):
             StorageFull, StorageError: It is not kept.
         """
 
+
+CredentialCheck = Callable[[str], Awaitable[Identity | None]]
+"""Tells whose credential it is that somebody shows; None for one that it does not know."""
 
 Handler = Callable[[Any], Awaitable[None]]

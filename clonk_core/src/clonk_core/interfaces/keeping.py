@@ -76,12 +76,12 @@ class KeyKeeper(Protocol):
 
         Raises:
             InvalidParams: A word is against the rules.
-            Forbidden: It would do more than its maker may.
+            Forbidden: It would do more than its maker may, or reach further.
             Conflict: The id is taken.
         """
 
-    async def revoke(self, caller: Caller, key_id: str) -> "ApiKeyInfo":
-        """Take a key back.
+    async def revoke(self, caller: Caller, key_id: str, *, made_too: bool = False) -> "ApiKeyInfo":
+        """Take a key back; with `made_too` those as well that were made with it, and with those.
 
         Raises:
             NotFound: There is none.
@@ -95,5 +95,5 @@ class KeyKeeper(Protocol):
         Raises:
             NotFound: There is none.
             Conflict: It stands in the configuration, or was revoked.
-            Forbidden: It may do more than the caller.
+            Forbidden: It may do more than the caller, or reach further.
         """

@@ -36,8 +36,9 @@ def make_pages(dispatch: Dispatch, check: Check, *, version: str, for_strangers:
     Args:
         dispatch: Answers `rpc.discover`, for `/openrpc.json` and the pages.
         check: Decides whether `/ready` says so.
-        version: Shown to whoever asks.
-        for_strangers: Whether those who ask have not said who they are: then `/health` and `/ready` say yes or no.
+        version: Shown to whoever may know.
+        for_strangers: Whether callers must say who they are: then `/health` and `/ready` say yes or no, and the page
+            shows the version to those alone who have.
     """
     return _Pages(dispatch, check, version, for_strangers=for_strangers)
 
@@ -85,12 +86,12 @@ class _Pages:
 
     async def _openrpc(self, scope: Any) -> tuple[int, bytes]:
         try:
-            return 200, await self.discover(scope)
+            return 200, (await self._discover(scope))[0]
         except CallError as error:
             return http_status(error), error_bytes(None, error)
 
-    async def discover(self, scope: Any) -> bytes:
-        """Return the OpenRPC document as the one who asks may see it.
+    async def _discover(self, scope: Any) -> tuple[bytes, bool]:
+        """Return the OpenRPC document as the one who asks may see it, and whether it is known who that is.
 
         Raises:
             CallError: It is not for them, or not now.
@@ -98,7 +99,8 @@ class _Pages:
         connection = http_connection(scope, dict(scope["headers"]))
         answer = await self._dispatch(Request(method="rpc.discover", id=None), connection)
         assert isinstance(answer, Reply)  # noqa: S101  (`rpc.discover` is a plain method)
-        return answer.result
+        caller = connection.caller
+        return answer.result, not self._for_strangers or (caller is not None and caller.kind != "stranger")
 
     async def _load_site(self) -> ASGIApp:
         async with self._loading:
@@ -109,8 +111,9 @@ class _Pages:
     def _import_site(self) -> ASGIApp:
         from clonk_core.web.site import make_site
 
-        async def methods(scope: Any) -> JsonValue:
-            return orjson.loads(await self.discover(scope))
+        async def methods(scope: Any) -> tuple[JsonValue, bool]:
+            document, is_known = await self._discover(scope)
+            return orjson.loads(document), is_known
 
         site: ASGIApp = make_site(methods, version=self._version, with_key=self._for_strangers)
         return site

@@ -25,12 +25,15 @@ _POLICY: Final = (
 """Nothing but the page's own style: no script, no frame, nothing from elsewhere."""
 
 
-def make_site(discover: Callable[[Any], Awaitable[JsonValue]], *, version: str, with_key: bool = False) -> QuartTrio:
+def make_site(
+    discover: Callable[[Any], Awaitable[tuple[JsonValue, bool]]], *, version: str, with_key: bool = False
+) -> QuartTrio:
     """Return the Quart application.
 
     Args:
-        discover: Gives the OpenRPC document for the one whose ASGI scope it is handed.
-        version: Shown in the head.
+        discover: Gives the OpenRPC document for the one whose ASGI scope it is handed, and whether it is known who that
+            is.
+        version: Shown in the head to whoever is known.
         with_key: Whether calls need a key, which the example then shows.
     """
     site = QuartTrio(__name__)
@@ -50,13 +53,13 @@ def make_site(discover: Callable[[Any], Awaitable[JsonValue]], *, version: str, 
     @site.get("/")
     async def home() -> str:
         try:
-            document = await discover(request.scope)
+            document, is_known = await discover(request.scope)
             groups, problem = _by_namespace(document), None
         except CallError as error:
-            groups, problem = [], error.message
+            groups, problem, is_known = [], error.message, False
         return await render_template(
             "home.html",
-            version=version,
+            version=version if is_known else "",
             with_key=with_key,
             groups=groups,
             problem=problem,

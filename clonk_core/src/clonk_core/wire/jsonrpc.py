@@ -63,7 +63,7 @@ def parse(data: bytes | str, limits: Limits = DEFAULT_LIMITS) -> Incoming:
         data: The message; text frames of a WebSocket come as str.
         limits: Bounds of size.
     """
-    size = len(data)
+    size = len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode("utf-8", "surrogatepass"))
     if size > limits.message_bytes:
         limit = limits.message_bytes
         return Refused(None, TooLarge(f"the message has {size} bytes, at most {limit} are read", limit=limit))
@@ -78,7 +78,10 @@ def parse(data: bytes | str, limits: Limits = DEFAULT_LIMITS) -> Incoming:
     if len(value) > limits.batch_items:
         text = f"the batch has {len(value)} requests, at most {limits.batch_items} are taken at once"
         return Refused(None, InvalidRequest(text, limit=limits.batch_items))
-    return Batch(tuple(_request(item, size, has_repeated=has_repeated) for item in value))
+    # Counted once for the whole batch, so shared out: the first one has what does not divide evenly.
+    share, rest = divmod(size, len(value))
+    first = _request(value[0], share + rest, has_repeated=has_repeated)
+    return Batch((first, *(_request(item, share, has_repeated=has_repeated) for item in value[1:])))
 
 
 def _request(value: JsonValue, size: int, *, has_repeated: bool) -> Request | Refused:
