@@ -183,7 +183,13 @@ async def test_the_printed_messages_work_after_the_first_one(house: House, model
         messages = [await receive()]
         while messages[-1].get("params", {}).get("result", {}).get("type") != "done":
             messages.append(await receive())
-    events = events_of(messages, 2)
+            shown = messages[-1].get("params", {}).get("result", {})
+            if shown.get("type") == "permission_request":
+                permit = {"request_id": shown["request_id"], "decision": "allow"}
+                request = {"jsonrpc": "2.0", "id": 3, "method": "claudecode.permit", "params": permit}
+                await socket.send_message(json.dumps(request))
+    events = events_of([one for one in messages if one.get("id") != 3], 2)
     assert said(events) == ["I'll add JWT validation...", "Done."]
+    assert Path(path).read_text() == "export {}"
     used = next(event for event in events if event["type"] == "tool_use")
     assert (used["tool"], used["input"]) == ("Write", {"file_path": path, "content": "export {}"})

@@ -6,11 +6,11 @@ import trio
 
 from clonk_claudecode.credentials import Credentials
 from clonk_claudecode.engine.engine import open_engine
-from clonk_claudecode.engine.permissions import deny_all
 from clonk_claudecode.metering.cut_off import close_cut_usage
 from clonk_claudecode.methods.changes import ChangeMethods
 from clonk_claudecode.methods.chat import ChatMethods
 from clonk_claudecode.methods.history import HistoryMethods
+from clonk_claudecode.methods.permissions import PermissionMethods
 from clonk_claudecode.methods.sessions import SessionMethods
 from clonk_claudecode.methods.sharing import SharingMethods
 from clonk_claudecode.methods.usage import UsageMethods
@@ -21,7 +21,9 @@ from clonk_claudecode.turns.recovery import close_cut_turns
 from clonk_core.plugin import Host
 
 
-class ClaudeCode(SessionMethods, ChangeMethods, ChatMethods, HistoryMethods, SharingMethods, UsageMethods):
+class ClaudeCode(
+    SessionMethods, ChangeMethods, ChatMethods, HistoryMethods, PermissionMethods, SharingMethods, UsageMethods
+):
     """Claude Code sessions: create one, send it prompts, read its history."""
 
     namespace = "claudecode"
@@ -31,9 +33,10 @@ class ClaudeCode(SessionMethods, ChangeMethods, ChatMethods, HistoryMethods, Sha
         super().__init__(Sessions(host))
 
     async def open(self) -> None:
-        """Close the turns that a crash has cut off."""
+        """Close the turns that a crash has cut off, and what they waited for."""
         sessions = self._sessions
         sessions.metrics.sessions_changed(await sessions.database.read(session_rows.count_sessions))
+        await sessions.permissions.close_all()
         await close_cut_turns(sessions.host, sessions.database)
         await close_cut_usage(sessions.host, sessions.database)
 
@@ -44,7 +47,7 @@ class ClaudeCode(SessionMethods, ChangeMethods, ChatMethods, HistoryMethods, Sha
         async with (
             open_engine(
                 engine_settings(sessions.settings, host.data_dir),
-                decide=sessions.denials.noting(deny_all),
+                decide=sessions.denials.noting(sessions.permissions.decide),
                 complete=credentials.complete,
                 log=host.log,
                 metrics=sessions.metrics,

@@ -1,10 +1,13 @@
 """The errors of clonk_claudecode. All of them may be shown to the caller; none tells a path of the hub's own files.
 
 NotFound (404)
-└── SessionNotFound      not_found                      there is no session of that name
+├── SessionNotFound      not_found                      there is no session of that name
+└── PermissionNotFound   not_found                      there is no such permission request
 Conflict (409)
 ├── SessionBusy          claudecode.session_busy        a turn is running; `subscription` names its run
 ├── SessionArchived      claudecode.session_archived    the session was put aside
+├── PermissionResolvedAlready
+│                        claudecode.permission_resolved the request waits no longer; tells who answered and what
 └── WorkingDirLost       claudecode.working_dir_lost    the session's folder is gone or was replaced
 Unavailable (503)
 ├── BinaryMissing        claudecode.binary_missing      no Claude Code binary; says how to install it
@@ -39,6 +42,49 @@ class SessionNotFound(NotFound):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"there is no session {name!r}; `claudecode.list` shows all", name=name)
+
+
+class PermissionNotFound(NotFound):
+    """There is no such permission request.
+
+    Args:
+        request_id: The id that was given.
+    """
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            f"there is no permission request {request_id!r}; `claudecode.permissions` shows what waits",
+            request_id=request_id,
+        )
+
+
+class PermissionResolvedAlready(Conflict):
+    """The permission request waits no longer: somebody else was first, the time was up, or the turn has ended.
+
+    Args:
+        request_id: Which request.
+        state: What became of it.
+        decision: What Claude Code was told; None when it was told nothing.
+        by: Who answered; None when nobody did.
+        at: When, ISO 8601.
+    """
+
+    kind = "claudecode.permission_resolved"
+
+    def __init__(self, *, request_id: str, state: str, decision: str | None, by: str | None, at: str | None) -> None:
+        what = {
+            "expired": f"nobody answered in time, and the default was taken: {decision}",
+            "withdrawn": "Claude Code does not want an answer any more",
+            "ended": "its turn has ended",
+        }.get(state, f"{by} was first and said {decision}")
+        super().__init__(
+            f"the permission request was resolved already: {what}",
+            request_id=request_id,
+            state=state,
+            decision=decision,
+            by=by,
+            at=at,
+        )
 
 
 class SessionBusy(Conflict):

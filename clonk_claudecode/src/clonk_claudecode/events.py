@@ -1,6 +1,7 @@
 """What a turn yields: the events of `claudecode.chat`, told apart by `type`, and the entries of the transcript."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -130,7 +131,77 @@ class Restart:
     message_id: str
 
 
-ChatEvent: TypeAlias = TextDelta | ThinkingDelta | AssistantMessage | ToolUse | ToolResult | Retrying | Usage | Restart
+PermissionKind: TypeAlias = Literal["tool", "question"]
+"""May a tool be used; or a question of Claude's that wants an answer (the tool `AskUserQuestion`)."""
+
+PermissionState: TypeAlias = Literal["waiting", "allowed", "denied", "expired", "withdrawn", "ended"]
+"""Nobody has answered yet; somebody has; nobody has in time, so the default was taken; Claude Code took the question
+back; the turn ended before there was an answer."""
+
+PermissionDecision: TypeAlias = Literal["allow", "allow_always", "deny"]
+
+
+@attrs.frozen(kw_only=True)
+class PermissionRequest:
+    """Claude waits for a permission, or for the answer to a question; `claudecode.permit` gives it.
+
+    Attributes:
+        request_id: What `claudecode.permit` wants to know.
+        kind: `tool`: may the tool be used? `question`: the tool `AskUserQuestion`, whose questions and options are in
+            `input`.
+        tool: The tool's name as Claude Code gives it.
+        input: Its arguments.
+        tool_use_id: The `tool_use` event that it belongs to; null when Claude Code does not say.
+        suggestions: Changes of the session's rules that Claude Code suggests, so that it need not ask again; what
+            `allow_always` takes.
+        reason: Why it asks, in Claude Code's words; null when it does not say.
+        expires_at: When the default answer is taken.
+    """
+
+    type: Literal["permission_request"] = "permission_request"
+    request_id: str
+    kind: PermissionKind
+    tool: str
+    input: dict[str, JsonValue]
+    tool_use_id: str | None
+    suggestions: tuple[dict[str, JsonValue], ...] = ()
+    reason: str | None = None
+    expires_at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class PermissionResolved:
+    """A permission request needs no answer any more.
+
+    Attributes:
+        request_id: Which one.
+        state: `allowed` or `denied` by somebody; `expired`: nobody answered in time; `withdrawn`: Claude Code took it
+            back; `ended`: with its turn.
+        decision: What Claude Code was told; null when it was told nothing.
+        by: Id of the caller who answered; null when nobody did.
+        reason: The message of a denial, or why there is no answer; null for none.
+    """
+
+    type: Literal["permission_resolved"] = "permission_resolved"
+    request_id: str
+    state: Literal["allowed", "denied", "expired", "withdrawn", "ended"]
+    decision: PermissionDecision | None
+    by: str | None
+    reason: str | None = None
+
+
+ChatEvent: TypeAlias = (
+    TextDelta
+    | ThinkingDelta
+    | AssistantMessage
+    | ToolUse
+    | ToolResult
+    | PermissionRequest
+    | PermissionResolved
+    | Retrying
+    | Usage
+    | Restart
+)
 """What a turn shows to clients; the first event `started` and the last, `done`, are the activation's."""
 
 

@@ -68,6 +68,11 @@ class Session(SessionSummary):
     Attributes:
         system_prompt: What was added to Claude Code's own system prompt.
         permission_mode: What it may do without asking.
+        allowed_tools: Rules of tools that it uses without asking, beside those of the configuration.
+        disallowed_tools: Rules of tools that it may never use, beside those of the configuration.
+        granted_tools: Rules that `allow_always` has added.
+        granted_dirs: Folders that `allow_always` has added.
+        waiting: Ids of the permission requests that wait for an answer.
         claude_session_id: Claude Code's own id of the conversation (UUID).
         tree_id: Its tree in `arbor`; null before the first message, and when arbor is not installed.
         snapshot_id: The node of its last message; null when there is none.
@@ -77,6 +82,11 @@ class Session(SessionSummary):
 
     system_prompt: str | None
     permission_mode: PermissionMode
+    allowed_tools: tuple[str, ...]
+    disallowed_tools: tuple[str, ...]
+    granted_tools: tuple[str, ...]
+    granted_dirs: tuple[str, ...]
+    waiting: tuple[str, ...]
     claude_session_id: str
     tree_id: str | None
     snapshot_id: str | None
@@ -197,3 +207,7 @@ class StoredSession:
     owner: str = ""
     metadata: dict[str, str] = attrs.field(factory=dict)
     archived_at: datetime | None = None
+    allowed_tools: tuple[str, ...] = ()
+    disallowed_tools: tuple[str, ...] = ()
+    granted_tools: tuple[str, ...] = ()
+    granted_dirs: tuple[str, ...] = ()

@@ -4,11 +4,14 @@ from typing import Any
 
 import trio
 
+from clonk_claudecode.clock import now
 from clonk_claudecode.engine.engine import Engine
 from clonk_claudecode.errors import SessionNotFound
 from clonk_claudecode.messages import Session, StoredSession
 from clonk_claudecode.metering.budgets import Budgets
 from clonk_claudecode.metrics import CountedSessions
+from clonk_claudecode.permissions.callers import refuse_sessions
+from clonk_claudecode.permissions.desk import PermissionDesk
 from clonk_claudecode.settings import ClaudeCodeSettings
 from clonk_claudecode.sharing.watching import Watching
 from clonk_claudecode.store import session_rows
@@ -26,7 +29,8 @@ class Sessions:
         database: `claudecode.db`.
         working_dirs: The folders of sessions.
         metrics: Count sessions, processes and turns.
-        denials: Which tool uses were denied.
+        denials: What was decided about uses of tools.
+        permissions: What waits for an answer.
         budgets: What may be spent.
         watching: Who watches which session.
         engine: Runs the processes; None while it is starting and after it has failed.
@@ -44,6 +48,7 @@ class Sessions:
         self.denials = Denials()
         self.budgets = Budgets(self.settings.budgets, self.database)
         self.watching = Watching()
+        self.permissions = PermissionDesk(self.database, self.settings.permissions, host.log, now=now)
         self.engine: Engine | None = None
         self.background: trio.Nursery | None = None
 
@@ -52,7 +57,9 @@ class Sessions:
 
         Raises:
             SessionNotFound: There is none.
+            Forbidden: A session's own tool asks.
         """
+        refuse_sessions(self.host.caller)
         session = await self.database.read(session_rows.session_by_name, name)
         if session is None:
             raise SessionNotFound(name)
@@ -75,6 +82,11 @@ class Sessions:
             **self.summary(session),
             system_prompt=session.system_prompt,
             permission_mode=session.permission_mode,
+            allowed_tools=session.allowed_tools,
+            disallowed_tools=session.disallowed_tools,
+            granted_tools=session.granted_tools,
+            granted_dirs=session.granted_dirs,
+            waiting=self.permissions.waiting(session.id),
             claude_session_id=session.claude_session_id,
             tree_id=session.tree_id,
             snapshot_id=session.head_node_id,

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 
 import attrs
 
+from clonk_claudecode.engine.tool_rules import MAX_RULE_CHARS, MAX_RULES, complaint
 from clonk_core.plugin import Ge, Gt, Le, MaxLen, Pattern
 
 Model = Annotated[
@@ -20,6 +21,8 @@ STORED_API_KEY: Final = "anthropic_api_key"
 
 _REFERENCE: Final = re.compile(r"\$\{secret:(?![A-Za-z][A-Za-z0-9_-]{0,63}\})")
 """The beginning of a reference to a secret that no secret can have as its name."""
+
+ToolRule = Annotated[str, MaxLen(MAX_RULE_CHARS)]
 
 PermissionMode = Literal["default", "acceptEdits", "plan", "dontAsk", "bypassPermissions"]
 
@@ -37,7 +40,11 @@ class SessionSettings:
         permission_mode: What a session may do without asking: `default` asks before it changes anything,
             `acceptEdits` edits files in its working directory, `plan` only reads, `dontAsk` refuses instead of asking,
             `bypassPermissions` does everything (as root the binary also wants `IS_SANDBOX: "1"` under
-            `claudecode.env`). In this version a tool that would ask is refused.
+            `claudecode.env`). What would ask becomes a permission request, which `claudecode.permit` answers.
+        allowed_tools: Rules of tools that every session uses without asking, in Claude Code's syntax: `Read`,
+            `Bash(git status *)`, `mcp__server__tool`.
+        disallowed_tools: Rules of tools that no session may ever use. They win over everything that a session or a
+            caller allows.
         setting_sources: Which settings files of Claude Code are read: `user`, `project`, `local`. None, because a
             workspace's own settings can run commands and start servers without asking.
     """
@@ -46,7 +53,34 @@ class SessionSettings:
     max_concurrent: Annotated[int, Ge(1), Le(1000)] = 10
     working_dir: Path = Path("/workspace")
     permission_mode: PermissionMode = "default"
+    allowed_tools: tuple[ToolRule, ...] = ()
+    disallowed_tools: tuple[ToolRule, ...] = ()
     setting_sources: tuple[Literal["user", "project", "local"], ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("allowed_tools", "disallowed_tools"):
+            rules: tuple[str, ...] = getattr(self, name)
+            if len(rules) > MAX_RULES:
+                raise ValueError(f"{name}: at most {MAX_RULES} rules")
+            for place, rule in enumerate(rules):
+                wrong = complaint(rule)
+                if wrong is not None:
+                    raise ValueError(f"{name}[{place}]: {rule!r} {wrong}")
+
+
+@attrs.frozen(kw_only=True)
+class PermissionSettings:
+    """What becomes of a permission request that nobody answers.
+
+    Attributes:
+        timeout_s: Seconds that a request waits for an answer. Its session keeps its process for that long, so it counts
+            against `session.max_concurrent`.
+        default: What is done when the time is up: `deny`, or `allow` for sessions that are watched by nobody and fenced
+            in otherwise. A question of Claude's is always denied then.
+    """
+
+    timeout_s: Annotated[float, Gt(0), Le(604_800)] = 600.0
+    default: Literal["deny", "allow"] = "deny"
 
 
 @attrs.frozen(kw_only=True)
@@ -185,6 +219,7 @@ class ClaudeCodeSettings:
         sandbox: A sandbox around them.
         run_as: Name of a user that sessions' processes run as. The server must run as root, gives that user the folders
             that it makes, and lets it pass through the data directory. Null for the server's own user.
+        permissions: Requests for a permission that nobody answers.
         env: Further environment variables for the binary, such as `ANTHROPIC_BASE_URL`. It gets nothing of the server's
             own environment but PATH and the language. `${secret:NAME}` in a value stands for a secret of
             `clonk secrets`; the binary and the tools that it runs can read it.
@@ -208,6 +243,7 @@ class ClaudeCodeSettings:
     limits: LimitSettings = attrs.field(factory=LimitSettings)
     sandbox: SandboxSettings = attrs.field(factory=SandboxSettings)
     run_as: Annotated[str, Pattern(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "a user's name")] | None = None
+    permissions: PermissionSettings = attrs.field(factory=PermissionSettings)
     env: dict[str, str] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:

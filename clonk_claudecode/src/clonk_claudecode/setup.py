@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from clonk_claudecode.engine.isolation import Isolation, ResourceLimits, Sandbox
+from clonk_claudecode.engine.permissions import joined
 from clonk_claudecode.engine.spec import EngineSettings, SessionSpec
 from clonk_claudecode.messages import StoredSession
 from clonk_claudecode.settings import ClaudeCodeSettings
@@ -62,5 +63,8 @@ def session_spec(session: StoredSession, settings: ClaudeCodeSettings) -> Sessio
         model=session.model,
         system_prompt=session.system_prompt,
         permission_mode=session.permission_mode,
+        allowed_tools=joined((*settings.session.allowed_tools, *session.allowed_tools), session.granted_tools),
+        disallowed_tools=joined(settings.session.disallowed_tools, session.disallowed_tools),
+        add_dirs=session.granted_dirs,
         setting_sources=settings.session.setting_sources,
     )

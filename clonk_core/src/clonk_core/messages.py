@@ -23,7 +23,7 @@ StopReason: TypeAlias = Literal["cancelled", "limited", "shutdown", "reader_gone
 """Why a run is asked to stop: on request, out of time, the server ends, nobody reads a run that is not durable."""
 
 
-CallerKind: TypeAlias = Literal["local", "service", "key", "token", "stranger"]
+CallerKind: TypeAlias = Literal["local", "service", "key", "token", "session", "stranger"]
 """How a caller is known."""
 
 AuditKind: TypeAlias = Literal["call", "tool", "auth", "key", "secret", "system"]
@@ -71,7 +71,8 @@ class Caller:
     Attributes:
         id: Stable name: a key's id, a user's (`sub` of its token), `local`, `service:<package>`.
         kind: `local` for the operator's own machine, `service` for an activation's background work, `key` for an API
-            key, `token` for a token of an identity provider, `stranger` for one who has not said who it is.
+            key, `token` for a token of an identity provider, `session` for a tool that a Claude Code session uses in
+            its owner's name, `stranger` for one who has not said who it is.
         tenant: Whose realm the caller lives in.
         scopes: What the caller may do; `*` is everything; `claudecode:chat@ci-*` is narrowed to some targets.
     """

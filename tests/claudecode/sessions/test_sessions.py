@@ -224,20 +224,6 @@ async def test_a_tool_writes_a_file_in_the_working_directory(
     assert events[-1]["outcome"] == "complete"
 
 
-async def test_a_tool_that_would_ask_is_refused_and_says_so(
-    hub: TestHost, model: ScriptedModel, workspace: Path
-) -> None:
-    target = workspace / "hello.txt"
-    model.add(Reply([ToolUse("Write", {"file_path": str(target), "content": "hi"})]), "I may not.")
-    await hub.client.call("claudecode.create", name="w", working_dir=str(workspace))
-    events = await _chat(hub, "w", "Write a file")
-    assert not target.exists()
-    (result,) = [event for event in events if event["type"] == "tool_result"]
-    assert result["is_error"] is True
-    assert "permission_mode" in str(result["content"])
-    assert events[-1]["outcome"] == "complete"
-
-
 async def test_a_second_prompt_while_one_is_answered_is_told_the_running_subscription(
     hub: TestHost, model: ScriptedModel
 ) -> None:

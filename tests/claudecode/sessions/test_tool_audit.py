@@ -62,11 +62,14 @@ async def test_a_tool_that_was_used_is_a_row_with_its_input_and_result(
 
 
 @pytest.mark.parametrize("mode", ["default", "dontAsk"])
-async def test_a_tool_that_was_denied_says_so(hub: TestHost, model: ScriptedModel, workspace: Path, mode: str) -> None:
+async def test_a_tool_that_was_denied_says_so(
+    open_hub: OpenHub, model: ScriptedModel, workspace: Path, mode: str
+) -> None:
     model.add(Reply([ToolUse("Write", {"file_path": str(workspace / "a.txt"), "content": "x"})]), "I may not.")
-    await hub.client.call("claudecode.create", name="w", working_dir=str(workspace), permission_mode=mode)
-    await _chat(hub)
-    (row,) = await _rows(hub)
+    async with open_hub(permissions={"timeout_s": 0.1}) as hub:
+        await hub.client.call("claudecode.create", name="w", working_dir=str(workspace), permission_mode=mode)
+        await _chat(hub)
+        (row,) = await _rows(hub)
     assert (row["action"], row["outcome"], row["detail"]["decision"]) == ("Write", "denied", "denied")
 
 

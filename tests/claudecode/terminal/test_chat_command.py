@@ -23,11 +23,27 @@ DEADLINE_S = 60.0
 
 LONG = "".join(f"{number} " for number in range(300))
 
+QUESTION = {
+    "questions": [
+        {
+            "question": "Which colour?",
+            "header": "Colour",
+            "multiSelect": False,
+            "options": [{"label": "Red", "description": "warm"}, {"label": "Blue", "description": "cold"}],
+        }
+    ]
+}
+
 RULES = [
     {"when": "^hello", "turns": ["Hello from the script."]},
     {"when": "^long", "turns": [{"long_text": 300, "delay_s": 0.005}]},
     {"when": "^hang", "turns": [{"reply": ["It begins ", {"wait": "never"}]}]},
     {"when": "^watched", "turns": [{"reply": ["It begins ", {"wait": "watched"}, "and ends."]}]},
+    {
+        "when": "^compute",
+        "turns": [{"reply": [{"tool_use": "Bash", "input": {"command": "python3 -c 'print(6*7)'"}}]}, "Computed."],
+    },
+    {"when": "^ask me", "turns": [{"reply": [{"tool_use": "AskUserQuestion", "input": QUESTION}]}, "Well chosen."]},
     {"when": "^broken", "turns": [{"fail": 400, "message": "the script refuses"}]},
 ]
 

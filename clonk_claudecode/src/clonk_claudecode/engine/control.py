@@ -1,11 +1,20 @@
 """The control protocol beside the conversation: our requests and their answers, the binary's requests and ours."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
+import attrs
 import trio
 
 from clonk_claudecode.engine.frames import Frame, control_answer, control_refusal, control_request, member
-from clonk_claudecode.engine.permissions import Decide, Deny, PermissionQuestion, answer_of
+from clonk_claudecode.engine.permissions import (
+    Decide,
+    Decision,
+    Deny,
+    EndedState,
+    PermissionQuestion,
+    answer_of,
+)
 from clonk_claudecode.errors import ProcessBroken
 from clonk_core.plugin import Log
 
@@ -14,24 +23,46 @@ MAX_OUTGOING: Final = 256
 binary does not read."""
 
 
+@attrs.frozen
+class _Asked:
+    """A question that waits, and what ends the waiting."""
+
+    question: PermissionQuestion
+    scope: trio.CancelScope
+
+
 class Control:
     """One process's control protocol. Owned by the session's tasks.
 
     Args:
-        session_id: For the questions.
+        new_question: Makes a question of the binary's request.
+        answered: Is told when a question waits no longer: the decision, None for one that was taken back.
         decide: Answers the questions about tools.
         log: Where a failing `decide` is recorded.
     """
 
-    def __init__(self, session_id: str, decide: Decide, log: Log) -> None:
-        self._session_id = session_id
+    def __init__(
+        self,
+        *,
+        new_question: Callable[[Frame], PermissionQuestion],
+        answered: Callable[[Decision | None], None],
+        decide: Decide,
+        log: Log,
+    ) -> None:
+        self._new_question = new_question
+        self._answered = answered
         self._decide = decide
         self._log = log
         self._send, self.outgoing = trio.open_memory_channel[bytes](MAX_OUTGOING)
         self._waiting: dict[str, trio.Event] = {}
         self._answers: dict[str, Frame] = {}
-        self._questions: dict[str, trio.CancelScope] = {}
+        self._asked: dict[str, _Asked] = {}
         self._count = 0
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether the binary waits for an answer of ours."""
+        return bool(self._asked)
 
     def write(self, line: bytes) -> None:
         """Queue a frame for the task that writes.
@@ -79,26 +110,24 @@ class Control:
         if request.get("subtype") != "can_use_tool":
             self.write(control_refusal(request_id, f"{request.get('subtype')} is not served here"))
             return
-        question = PermissionQuestion(
-            session_id=self._session_id,
-            tool=str(request.get("tool_name", "")),
-            input=member(request, "input"),
-            tool_use_id=request.get("tool_use_id"),
-            request=request,
-        )
+        question = self._new_question(request)
+        decision: Decision | None = None
         with trio.CancelScope() as scope:
-            self._questions[request_id] = scope
+            self._asked[request_id] = _Asked(question, scope)
             try:
                 decision = await self._decide(question)
             except Exception:  # noqa: BLE001 - the one who decides is not ours; nothing is allowed by a fault
                 self._log.exception("deciding about a tool failed; it is denied", tool=question.tool)
                 decision = Deny("the permission could not be asked for")
             finally:
-                self._questions.pop(request_id, None)
+                self._asked.pop(request_id, None)
+                question.end("ended")  # before the turn's end is told; without effect on one that was answered
+                self._answered(decision)
             self.write(control_answer(request_id, answer_of(decision, question)))
 
-    def take_back(self, frame: Frame) -> None:
-        """The binary does not want an answer any more."""
-        scope = self._questions.get(str(frame.get("request_id")))
-        if scope is not None:
-            scope.cancel()
+    def take_back(self, frame: Frame, state: EndedState) -> None:
+        """The binary does not want an answer any more. Told at once: the turn's end may be the next line."""
+        asked = self._asked.get(str(frame.get("request_id")))
+        if asked is not None:
+            asked.question.end(state)
+            asked.scope.cancel()

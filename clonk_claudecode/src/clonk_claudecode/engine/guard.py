@@ -51,11 +51,16 @@ async def guard(
 ) -> bool:
     """Stop a turn when that is asked for, when its time is up, and when the binary has fallen silent.
 
+    A binary that waits for a permission may be silent for as long as that takes; whoever closes the question stirs the
+    turn, and the silence is counted anew from there.
+
     Returns:
         Whether it ended; False means that the binary did not answer an interrupt, and its process must end.
     """
 
     def silent_at() -> float:
+        if control.is_asking:
+            return float("inf")
         return signs.silent_at(settings.tool_timeout_s if tools_at_work() else settings.idle_timeout_s)
 
     while turn.stop_reason is None and not turn.is_finished:

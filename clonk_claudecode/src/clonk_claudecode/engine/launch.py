@@ -55,6 +55,11 @@ def build_arguments(spec: SessionSpec, *, resume: bool) -> tuple[str, ...]:
         *("--setting-sources", ",".join(spec.setting_sources)),
         *("--model", spec.model),
         *("--permission-mode", spec.permission_mode),
+        # One argument for each rule, with `=`: the options take as many values as follow, and split each at commas and
+        # blanks outside of parentheses.
+        *(f"--allowedTools={rule}" for rule in spec.allowed_tools),
+        *(f"--disallowedTools={rule}" for rule in spec.disallowed_tools),
+        *(f"--add-dir={folder}" for folder in spec.add_dirs),
         *(("--resume" if resume else "--session-id"), spec.claude_session_id),
         *spec.extra_args,
     )

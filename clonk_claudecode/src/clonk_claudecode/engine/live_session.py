@@ -7,12 +7,20 @@ import trio
 
 from clonk_claudecode.engine.binary import Binary
 from clonk_claudecode.engine.control import Control
-from clonk_claudecode.engine.frames import MAX_LINE_BYTES, Frame, FrameParser, LineTooLong, TooMuchGarbage, user_frame
+from clonk_claudecode.engine.frames import (
+    MAX_LINE_BYTES,
+    Frame,
+    FrameParser,
+    LineTooLong,
+    TooMuchGarbage,
+    member,
+    user_frame,
+)
 from clonk_claudecode.engine.guard import SignsOfLife, guard
 from clonk_claudecode.engine.launch import launch
 from clonk_claudecode.engine.meter import Meter
 from clonk_claudecode.engine.outcome import TurnResult, read_result, stopped
-from clonk_claudecode.engine.permissions import Decide
+from clonk_claudecode.engine.permissions import Allow, Decide, Decision, PermissionQuestion, grants_of, with_grants
 from clonk_claudecode.engine.process import BinaryProcess
 from clonk_claudecode.engine.reaper import Reaper
 from clonk_claudecode.engine.spec import EngineSettings, SessionSpec
@@ -33,7 +41,7 @@ class LiveSession:
     """A process and its conversation. `run` is a service, to be started once; the rest works while it runs.
 
     Attributes:
-        spec: What it was started with.
+        spec: What it was started with, and what was allowed for good since then.
         ready: Set when it can take a turn, or has failed to start; see `failure`.
         closed: Set when the process and all it started are gone.
         failure: Why it ended by itself; None while it runs and after an orderly end.
@@ -62,7 +70,7 @@ class LiveSession:
         self._settings = settings
         self._reaper = reaper
         self._log = log
-        self._control = Control(spec.session_id, decide, log)
+        self._control = Control(new_question=self._new_question, answered=self._note_answer, decide=decide, log=log)
         self._parser = FrameParser()
         self._translator = Translator()
         self._meter = Meter()
@@ -87,8 +95,8 @@ class LiveSession:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether it has a turn, or does something by itself."""
-        return self.turn is not None or self._is_busy_unasked
+        """Whether it has a turn, does something by itself, or waits for a permission."""
+        return self.turn is not None or self._is_busy_unasked or self._control.is_asking
 
     # ── For the engine ────────────────────────────────────────────────────────
 
@@ -240,7 +248,8 @@ class LiveSession:
             case "control_request":
                 self._tasks.start_soon(self._serve, frame)
             case "control_cancel_request":
-                self._control.take_back(frame)
+                is_stopping = self.turn is not None and self.turn.stop_reason is not None
+                self._control.take_back(frame, "ended" if is_stopping else "withdrawn")
             case "result":
                 self._take_result(frame)
             case _:
@@ -255,6 +264,32 @@ class LiveSession:
             self.idle_since = self._signs.last
             kept = (TranscriptEntry, AssistantMessage, ToolUse, ToolResult)
             self.kept.extend(item for item in items if isinstance(item, kept))
+
+    def _new_question(self, request: Frame) -> PermissionQuestion:
+        return PermissionQuestion(
+            session_id=self.spec.session_id,
+            tool=str(request.get("tool_name", "")),
+            input=member(request, "input"),
+            tool_use_id=request.get("tool_use_id"),
+            request=request,
+            turn_id=None if self.turn is None else self.turn.turn_id,
+            put=self._put,
+        )
+
+    def _put(self, item: TurnItem) -> None:
+        """Show it in the running turn, or first thing in the next one."""
+        if self.turn is None:
+            self.kept.append(item)
+        else:
+            self.turn.put((item,))
+
+    def _note_answer(self, decision: Decision | None) -> None:
+        """The binary can go on: its silence counts again, and what it was allowed for good is in force."""
+        self._signs.note()
+        if isinstance(decision, Allow):
+            self.spec = with_grants(self.spec, grants_of(decision.updates))
+        if self.turn is not None and self.turn.stop_reason is None:
+            self.turn.stir()
 
     def _note_progress(self, frame: Frame) -> None:
         """Learn whether the binary works by itself, and what became of a prompt."""

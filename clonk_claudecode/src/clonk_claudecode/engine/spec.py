@@ -20,6 +20,9 @@ class SessionSpec:
         model: An alias (`sonnet`, `opus`, `haiku`) or a full name.
         system_prompt: Added to the end of Claude Code's own system prompt.
         permission_mode: `default`, `acceptEdits`, `plan`, `dontAsk`, `bypassPermissions`.
+        allowed_tools: Rules of what needs no asking, in the binary's syntax; checked (tool_rules.py).
+        disallowed_tools: Rules of what may never be used; they win over everything else.
+        add_dirs: Folders beside the working directory that Claude may work in.
         setting_sources: Which settings of the workspace and the user are read: `user`, `project`, `local`. None by
             default, because a workspace's settings may run hooks and start servers without asking.
         extra_args: Further arguments for the binary, as they are.
@@ -31,6 +34,9 @@ class SessionSpec:
     model: str = "sonnet"
     system_prompt: str | None = None
     permission_mode: str = "default"
+    allowed_tools: tuple[str, ...] = ()
+    disallowed_tools: tuple[str, ...] = ()
+    add_dirs: tuple[str, ...] = ()
     setting_sources: tuple[str, ...] = ()
     extra_args: tuple[str, ...] = ()
 

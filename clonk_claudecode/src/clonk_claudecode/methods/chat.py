@@ -80,6 +80,7 @@ class ChatMethods(Methods):
             spec=session_spec(session, self._sessions.settings),
             denials=self._sessions.denials,
             turn_began=self._sessions.watching.turn_began,
+            permissions=self._sessions.permissions,
         )
         return answerer.answer(prompt, call)
 

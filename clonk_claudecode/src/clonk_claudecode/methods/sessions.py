@@ -6,6 +6,7 @@ from typing import Annotated
 import trio
 
 from clonk_claudecode.clock import now
+from clonk_claudecode.engine.permissions import joined
 from clonk_claudecode.messages import (
     CreatedSession,
     Metadata,
@@ -16,6 +17,8 @@ from clonk_claudecode.messages import (
     SystemPrompt,
 )
 from clonk_claudecode.methods.base import Methods
+from clonk_claudecode.permissions.callers import refuse_sessions
+from clonk_claudecode.permissions.rules import ToolRules, check_rules
 from clonk_claudecode.sessions import name_taken
 from clonk_claudecode.settings import Model, PermissionMode
 from clonk_claudecode.store import session_rows
@@ -36,6 +39,8 @@ class SessionMethods(Methods):
         system_prompt: SystemPrompt | None = None,
         permission_mode: PermissionMode | None = None,
         metadata: Metadata | None = None,
+        allowed_tools: ToolRules = (),
+        disallowed_tools: ToolRules = (),
     ) -> CreatedSession:
         """Create a new Claude Code session.
 
@@ -46,12 +51,18 @@ class SessionMethods(Methods):
             model: `sonnet`, `opus`, `haiku`, or a model's full name; the configured default when left out.
             system_prompt: Added to the end of Claude Code's own system prompt; at most 100,000 characters.
             permission_mode: What the session may do without asking; the configured default when left out.
-                `bypassPermissions` needs the scope `claudecode:bypass`. A tool that would ask is refused in this
-                version.
+                `bypassPermissions` needs the scope `claudecode:bypass`. What would ask becomes a permission request.
             metadata: What is to be kept with it: at most 50 names of at most 64 characters, each with a text of at most
                 1,000.
+            allowed_tools: Rules of tools that it uses without asking, in Claude Code's syntax: `Read`,
+                `Bash(git status *)`, `mcp__server__tool`; beside those of the configuration.
+            disallowed_tools: Rules of tools that it may never use; beside those of the configuration, which no session
+                can lift. They win over what is allowed.
         """
+        refuse_sessions(call.caller)
         check_metadata(metadata)
+        check_rules(allowed_tools, "$.allowed_tools")
+        check_rules(disallowed_tools, "$.disallowed_tools")
         mode = permission_mode or self._sessions.settings.session.permission_mode
         check_permission_mode(call.caller, permission_mode)
         if await self._sessions.database.read(session_rows.session_by_name, name) is not None:
@@ -67,6 +78,8 @@ class SessionMethods(Methods):
             model=model or self._sessions.settings.default_model,
             system_prompt=system_prompt,
             permission_mode=mode,
+            allowed_tools=joined(allowed_tools, ()),
+            disallowed_tools=joined(disallowed_tools, ()),
             tree_id=None,
             head_node_id=None,
             message_count=0,
@@ -111,6 +124,7 @@ class SessionMethods(Methods):
             after: Name or id of the last session of the page before; the list goes on behind it.
             archived: Whether those that were put aside are listed too.
         """
+        refuse_sessions(call.caller)
         found: list[StoredSession] = []
         database = self._sessions.database
         # A session that the caller cannot reach is not there, also when its name is guessed here.

@@ -1,13 +1,14 @@
 """Sessions."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 import attrs
 
 from clonk_claudecode.clock import clock_text
+from clonk_claudecode.engine.permissions import grants_of, joined
 from clonk_claudecode.messages import StoredSession
 from clonk_core.plugin import Transaction
 
@@ -16,7 +17,8 @@ COLUMNS: Final = tuple(field.name for field in attrs.fields(StoredSession))
 
 SESSION_COLUMNS: Final = ", ".join(COLUMNS)
 MOMENTS: Final = ("created_at", "last_active_at", "archived_at")
-JSON_TEXTS: Final = ("metadata",)
+LISTS: Final = ("allowed_tools", "disallowed_tools", "granted_tools", "granted_dirs")
+JSON_TEXTS: Final = ("metadata", *LISTS)
 
 INSERT_SESSION: Final = f"""
     insert into sessions ({SESSION_COLUMNS}) values ({", ".join(":" + column for column in COLUMNS)})
@@ -33,6 +35,9 @@ SESSIONS_AFTER: Final = f"""
     order by id desc limit :limit"""
 COUNT_SESSIONS: Final = "select count(*) from sessions"
 SESSION_EXISTS: Final = "select 1 from sessions where name = :after or id = :after"
+GRANT: Final = """
+    update sessions set granted_tools = :granted_tools, granted_dirs = :granted_dirs, permission_mode = :permission_mode
+    where id = :id"""
 DELETE_SESSION: Final = "delete from sessions where id = :id"
 OF_TREE: Final = "select 1 from sessions where tree_id = :tree_id limit 1"
 NAME_OF_ANOTHER: Final = "select 1 from sessions where name = :name and id != :id"
@@ -107,6 +112,26 @@ class NameTakenError(Exception):
     """Another session has that name."""
 
 
+def grant(transaction: Transaction, session_id: str, updates: Sequence[Mapping[str, Any]]) -> None:
+    """Note what a session was allowed for good; nothing when it was deleted meanwhile.
+
+    Args:
+        transaction: Where.
+        session_id: Which session.
+        updates: Changes of rules as the binary suggests them.
+    """
+    session = session_by_id(transaction, session_id)
+    if session is None:
+        return
+    grants = grants_of(updates)
+    changes = {
+        "granted_tools": joined(session.granted_tools, grants.tools),
+        "granted_dirs": joined(session.granted_dirs, grants.dirs),
+        "permission_mode": grants.mode or session.permission_mode,
+    }
+    transaction.execute(GRANT, {"id": session_id, **_values(changes)})
+
+
 def session_of(row: tuple[Any, ...]) -> StoredSession:
     """Return the session that a row of `SESSION_COLUMNS` holds."""
     values = dict(zip(COLUMNS, row, strict=True))
@@ -114,6 +139,8 @@ def session_of(row: tuple[Any, ...]) -> StoredSession:
         values[column] = None if values[column] is None else datetime.fromisoformat(values[column])
     for column in JSON_TEXTS:
         values[column] = json.loads(values[column])
+    for column in LISTS:
+        values[column] = tuple(values[column])
     return StoredSession(**values)
 
 

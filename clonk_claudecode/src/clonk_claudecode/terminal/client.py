@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from clonk_claudecode.terminal.asking import open_asker
 from clonk_claudecode.terminal.command import ANSWERED_ERROR, INTERRUPTED, NO_SERVER, OK
 from clonk_claudecode.terminal.interruptible import Interrupts, run_interruptible
 from clonk_claudecode.terminal.link import new_client, refusal_text
+from clonk_claudecode.terminal.permissions import how_to_answer
 from clonk_claudecode.terminal.prompt_line import confirm, read_prompt, set_up_editing
 from clonk_claudecode.terminal.screen import TurnView, message_texts, printable, tokens_text
 from clonk_core.client.base import ClientError, EventStream, RemoteError
@@ -66,6 +68,7 @@ class ChatClient:
         self._name = name
         self._url = url
         self._new = new
+        self._is_talking = False
         self._out = Console(highlight=False)
         self._err = Console(stderr=True, highlight=False)
         # On a terminal everything is one picture; into a pipe goes Claude's text alone.
@@ -89,6 +92,7 @@ class ChatClient:
 
     def talk(self) -> int:
         """Read prompts and commands until the user leaves, and return the exit code."""
+        self._is_talking = True
         set_up_editing(list(COMMANDS))
         code = self._guarded(self._begin)
         if code != OK:
@@ -225,11 +229,18 @@ class ChatClient:
                     except ClientError as error:
                         view.note(f"could not be stopped: {error}", style="red")
 
-                async with open_stream(client) as events:
+                async def permit(answer: Mapping[str, Any]) -> object:
+                    return await client.call("claudecode.permit", **answer)
+
+                async with open_stream(client) as events, open_asker(view, permit) as asker:
                     if own:
                         interrupts.handler = stop
                     async for event in events:
                         view.event(event.event)
+                        if self._is_talking:
+                            asker.event(event.event)
+                        elif event.event["type"] == "permission_request":
+                            view.note(how_to_answer(event.event), style="yellow")
 
         try:
             run_interruptible(work)

@@ -28,7 +28,8 @@ def chat(
     """Talk to a Claude Code session in the terminal.
 
     Text appears as Claude writes it, with the tools it uses. Ctrl-C stops an answer, Ctrl-D leaves; `/help` shows what
-    else can be typed. A session that does not exist is created after asking.
+    else can be typed. A session that does not exist is created after asking. What Claude needs a permission for, and
+    what it asks, is asked here; somebody else may answer first.
 
     With `--prompt`, or when standard input is no terminal, one prompt is sent and only Claude's own text goes to
     standard output. Exit codes: 0 answered, 1 the server or Claude said no, 2 wrong usage, 3 no server, 130 Ctrl-C.

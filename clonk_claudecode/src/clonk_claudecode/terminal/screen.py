@@ -8,6 +8,8 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
+from clonk_claudecode.terminal.permissions import resolved_text
+
 SHOWN_LINES: Final = 6
 """Of a tool's input or result; the whole is in the session's history."""
 
@@ -66,6 +68,8 @@ class TurnView:
                 self._tool_use(event)
             case "tool_result":
                 self._tool_result(event)
+            case "permission_resolved":
+                self._line(Text(printable(resolved_text(event)), style="yellow"))
             case "retrying":
                 self._retrying(event)
             case "gap":
@@ -87,6 +91,12 @@ class TurnView:
     def note(self, text: str, style: str = "dim") -> None:
         """Say something that is not Claude's."""
         self._line(Text(printable(text), style=style))
+
+    def prompt(self, text: str) -> None:
+        """Show what is asked, on a line of its own that the person goes on with."""
+        self.end_line()
+        self._notes.file.write(text)
+        self._notes.file.flush()
 
     def _write(self, console: Console, text: str, style: str = "") -> None:
         """Go on writing a line of this kind, or begin one."""

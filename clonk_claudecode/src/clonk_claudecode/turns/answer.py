@@ -12,9 +12,10 @@ from clonk_claudecode.engine.engine import Engine
 from clonk_claudecode.engine.spec import SessionSpec
 from clonk_claudecode.engine.turn import Turn
 from clonk_claudecode.errors import SessionNotFound
-from clonk_claudecode.events import ChatEvent, ToolResult, ToolUse, TranscriptEntry
+from clonk_claudecode.events import ChatEvent, PermissionResolved, ToolResult, ToolUse, TranscriptEntry
 from clonk_claudecode.messages import ChatDone, Started, StoredSession, TurnEnded
 from clonk_claudecode.metering.turns import note_usage, turn_usage
+from clonk_claudecode.permissions.desk import PermissionDesk
 from clonk_claudecode.transcripts import delete_transcript
 from clonk_claudecode.turns.recorder import Recorder, begin_turn
 from clonk_claudecode.turns.tool_audit import Denials, ToolAudit, note_unread, open_tool_audit
@@ -40,7 +41,8 @@ class Answerer:
         engine: Runs the session's process.
         session: As it was when the prompt came.
         spec: The same, for the engine.
-        denials: Which tool uses were denied.
+        denials: What was decided about uses of tools.
+        permissions: What waits for an answer.
         turn_began: Is told the session's id when a turn is in the store.
     """
 
@@ -51,6 +53,7 @@ class Answerer:
     spec: SessionSpec
     denials: Denials
     turn_began: Callable[[str], None]
+    permissions: PermissionDesk
 
     async def answer(self, prompt: str, call: Call) -> AsyncIterator[AnswerEvent]:
         """Say `prompt` to the session and yield what clients see of the turn, to its `done`."""
@@ -74,6 +77,8 @@ class Answerer:
                         if isinstance(item, ToolUse | ToolResult):
                             await tools.note(item)
                             await recorder.tool(item)
+                        elif isinstance(item, PermissionResolved):
+                            await self.permissions.note_end(item)
                         yield item
         if recorder is None:  # it was deleted while this turn waited for its process
             await forget(self.host, self.engine, self.session)

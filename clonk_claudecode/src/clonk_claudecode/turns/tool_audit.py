@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, TypeAlias
@@ -9,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 import attrs
 import trio
 
-from clonk_claudecode.engine.permissions import Decide, Decision, Deny, PermissionQuestion
+from clonk_claudecode.engine.permissions import Allow, Decide, Decision, Deny, PermissionQuestion
 from clonk_claudecode.engine.turn import Turn
 from clonk_claudecode.events import ToolResult, ToolUse
 from clonk_core.plugin import Host, JsonValue
@@ -23,35 +24,63 @@ ROW_S: Final = 5.0
 LAST_ROWS_S: Final = 10.0
 """Longest time to write the rows of uses that were cut, while the turn is being cancelled."""
 
-_REFUSED_BY_THE_BINARY: Final = "Permission to use "
+_REFUSED_BY_THE_BINARY: Final = re.compile(
+    r"Permission to use |<tool_use_error>(?:"
+    r"Error: No such tool available: .* is disabled for this session|"
+    r"File is in a directory that is denied by your permission settings)"
+)
 """How the result begins of a use that the binary refuses by its own rules, without asking (seen with 2.1.330)."""
 
 
+@attrs.frozen
+class Decided:
+    """What was answered to the question whether a tool may be used.
+
+    Attributes:
+        request_id: The permission request.
+        decision: The answer.
+    """
+
+    request_id: str
+    decision: Decision
+
+    @property
+    def is_denial(self) -> bool:
+        """Whether the tool was not used."""
+        return isinstance(self.decision, Deny)
+
+    @property
+    def detail(self) -> dict[str, JsonValue]:
+        """What the audit tells of it. `decided_by` is null when nobody answered and the default was taken."""
+        detail: dict[str, JsonValue] = {"request_id": self.request_id, "decided_by": self.decision.by}
+        if isinstance(self.decision, Allow) and self.decision.updated_input is not None:
+            detail["updated_input"] = dict(self.decision.updated_input)
+        return detail
+
+
 class Denials:
-    """Which tool uses were denied: the one who decides says it, and the result of the use does not.
+    """What was decided about the uses of tools that were asked for: the result of a use does not say it.
 
     Only until their result has come, or their turn has ended.
     """
 
     def __init__(self) -> None:
-        self._denied: set[str] = set()
+        self._decided: dict[str, Decided] = {}
 
     def noting(self, decide: Decide) -> Decide:
-        """Return what decides as `decide` does, and notes what is denied."""
+        """Return what decides as `decide` does, and notes what is decided."""
 
         async def decide_and_note(question: PermissionQuestion) -> Decision:
             decision = await decide(question)
-            if isinstance(decision, Deny) and question.tool_use_id is not None:
-                self._denied.add(question.tool_use_id)
+            if question.tool_use_id is not None:
+                self._decided[question.tool_use_id] = Decided(question.id, decision)
             return decision
 
         return decide_and_note
 
-    def take(self, tool_use_id: str) -> bool:
-        """Tell whether a use was denied, and forget it."""
-        found = tool_use_id in self._denied
-        self._denied.discard(tool_use_id)
-        return found
+    def take(self, tool_use_id: str) -> Decided | None:
+        """Return what was decided about a use, None when nobody was asked, and forget it."""
+        return self._decided.pop(tool_use_id, None)
 
 
 @attrs.frozen
@@ -69,7 +98,7 @@ class ToolAudit:
         host: What the host gives.
         session: The session's name.
         turn_id: The turn's subscription.
-        denials: What was denied.
+        denials: What was decided.
 
     Attributes:
         count: How many uses there were.
@@ -92,19 +121,23 @@ class ToolAudit:
         begun = self._begun.pop(item.tool_use_id, None)
         if begun is None:
             return  # begun in an earlier turn, at whose end it was written down
-        if self._denials.take(item.tool_use_id) or (item.is_error and _is_refusal(item.content)):
+        decided = self._denials.take(item.tool_use_id)
+        is_denied = decided is not None and decided.is_denial
+        if is_denied or (item.is_error and _is_refusal(item.content)):
             outcome: Outcome = "denied"
         else:
             outcome = "error" if item.is_error else "ok"
-        await self._write(begun, outcome)
+        await self._write(begun, outcome, decided)
 
     async def end(self) -> None:
         """Write down the uses that have no result."""
         while self._begun:
             tool_use_id, begun = self._begun.popitem()
-            await self._write(begun, "denied" if self._denials.take(tool_use_id) else "unknown")
+            decided = self._denials.take(tool_use_id)
+            is_denied = decided is not None and decided.is_denial
+            await self._write(begun, "denied" if is_denied else "unknown", decided)
 
-    async def _write(self, begun: _Begun, outcome: Outcome) -> None:
+    async def _write(self, begun: _Begun, outcome: Outcome, decided: Decided | None) -> None:
         use = begun.use
         await write_row(
             self._host,
@@ -113,7 +146,11 @@ class ToolAudit:
             turn_id=self._turn_id,
             outcome=outcome,
             duration_ms=None if outcome == "unknown" else round((trio.current_time() - begun.at) * 1000, 3),
-            detail={**_told(use.tool_use_id, use.input, outcome), **_parent(use)},
+            detail={
+                **_told(use.tool_use_id, use.input, outcome),
+                **_parent(use),
+                **({} if decided is None else decided.detail),
+            },
         )
 
 
@@ -195,4 +232,4 @@ def _parent(use: ToolUse) -> dict[str, Any]:
 def _is_refusal(content: JsonValue) -> bool:
     if isinstance(content, list):
         content = next((block.get("text") for block in content if isinstance(block, dict)), None)
-    return isinstance(content, str) and content.startswith(_REFUSED_BY_THE_BINARY)
+    return isinstance(content, str) and _REFUSED_BY_THE_BINARY.match(content) is not None

@@ -1,0 +1,5 @@
+"""The hub of the sessions' tests."""
+
+from tests.claudecode.sessions.conftest import hub, open_hub
+
+__all__ = ["hub", "open_hub"]
