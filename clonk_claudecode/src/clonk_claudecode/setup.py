@@ -6,6 +6,7 @@ from typing import Final
 from clonk_claudecode.engine.spec import EngineSettings, SessionSpec
 from clonk_claudecode.messages import StoredSession
 from clonk_claudecode.settings import ClaudeCodeSettings
+from clonk_claudecode.turns.options import TurnOptions
 
 CONFIG_FOLDER: Final = "claude"
 """Below the package's data directory: the binary's own files, transcripts among them."""
@@ -32,8 +33,11 @@ def engine_settings(settings: ClaudeCodeSettings, data_dir: Path) -> EngineSetti
     )
 
 
-def session_spec(session: StoredSession, settings: ClaudeCodeSettings) -> SessionSpec:
-    """Return what the engine is told about a session."""
+def session_spec(
+    session: StoredSession, settings: ClaudeCodeSettings, options: TurnOptions | None = None
+) -> SessionSpec:
+    """Return what the engine is told about a session, for one turn with options of its own when there are any."""
+    options = options or TurnOptions.within(settings.turn)
     return SessionSpec(
         session_id=session.id,
         claude_session_id=session.claude_session_id,
@@ -42,4 +46,7 @@ def session_spec(session: StoredSession, settings: ClaudeCodeSettings) -> Sessio
         system_prompt=session.system_prompt,
         permission_mode=session.permission_mode,
         setting_sources=settings.session.setting_sources,
+        max_turns=options.max_turns,
+        max_budget_usd=options.max_budget_usd,
+        output_schema=options.output_schema,
     )

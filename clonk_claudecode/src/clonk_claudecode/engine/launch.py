@@ -2,8 +2,9 @@
 
 import os
 from pathlib import Path
+from typing import Final
 
-from clonk_claudecode.engine.binary import Binary
+from clonk_claudecode.engine.binary import MINIMUM_VERSION, Binary
 from clonk_claudecode.engine.environment import (
     build_environment,
     credential_pipe,
@@ -14,6 +15,9 @@ from clonk_claudecode.engine.process import BinaryProcess, Command, start_proces
 from clonk_claudecode.engine.spec import EngineSettings, SessionSpec
 from clonk_claudecode.errors import BinaryBroken, ProcessDied
 from clonk_claudecode.working_dir import require_unmoved
+
+UNKEPT_FROM: Final = (2, 1, 330)
+"""The version from which on it was seen that a conversation can be held without a transcript."""
 
 _NO_TRANSCRIPT = "No conversation found"
 _TRANSCRIPT_EXISTS = "is already in use"
@@ -40,7 +44,9 @@ def contradicts(error: ProcessDied, *, resume: bool) -> bool:
     return any(sign in line for line in error.stderr)
 
 
-def build_arguments(spec: SessionSpec, *, resume: bool) -> tuple[str, ...]:
+def build_arguments(
+    spec: SessionSpec, *, resume: bool, version: tuple[int, int, int] = MINIMUM_VERSION
+) -> tuple[str, ...]:
     """Return the binary's arguments. Neither prompt nor system prompt is one of them: everyone can see arguments."""
     return (
         "-p",
@@ -52,9 +58,24 @@ def build_arguments(spec: SessionSpec, *, resume: bool) -> tuple[str, ...]:
         *("--setting-sources", ",".join(spec.setting_sources)),
         *("--model", spec.model),
         *("--permission-mode", spec.permission_mode),
-        *(("--resume" if resume else "--session-id"), spec.claude_session_id),
+        *_conversation(spec, resume=resume, version=version),
+        *(() if spec.max_turns is None else ("--max-turns", str(spec.max_turns))),
+        *(() if spec.max_budget_usd is None else ("--max-budget-usd", f"{spec.max_budget_usd:.6f}")),
         *spec.extra_args,
     )
+
+
+def _conversation(spec: SessionSpec, *, resume: bool, version: tuple[int, int, int]) -> tuple[str, ...]:
+    """Return which conversation goes on, or begins."""
+    if spec.ephemeral is None:
+        return ("--resume" if resume else "--session-id", spec.claude_session_id)
+    fork: tuple[str, ...] = ("--session-id", spec.ephemeral.claude_session_id)
+    if version >= UNKEPT_FROM:
+        fork = (*fork, "--no-session-persistence")
+    if not resume:
+        return fork
+    at = () if spec.ephemeral.at_entry is None else ("--resume-session-at", spec.ephemeral.at_entry)
+    return ("--resume", spec.claude_session_id, "--fork-session", *at, *fork)
 
 
 async def launch(
@@ -76,7 +97,7 @@ async def launch(
         system_prompt_file(spec.system_prompt) as (prompt_descriptors, prompt_arguments),
     ):
         command = Command(
-            argv=(str(binary.path), *build_arguments(spec, resume=resume), *prompt_arguments),
+            argv=(str(binary.path), *build_arguments(spec, resume=resume, version=binary.version), *prompt_arguments),
             env={**build_environment(settings, mark=mark), **variables},
             working_dir=spec.working_dir,
             mark=mark,
