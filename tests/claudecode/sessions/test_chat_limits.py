@@ -63,7 +63,7 @@ async def test_the_configuration_limits_every_turn_and_no_prompt_may_ask_for_mor
         assert _limit(await _chat(hub, "loop")) == ("limited", "claudecode.turn_limit", "max_turns")
 
 
-WRONG = [
+WRONG: list[tuple[dict[str, Any], str]] = [
     ({"max_turns": 0}, "$.max_turns"),
     ({"max_turns": 1.5}, "$.max_turns"),
     ({"max_budget_usd": 0}, "$.max_budget_usd"),
@@ -92,7 +92,7 @@ async def test_another_model_answers_one_prompt_and_the_sessions_own_the_next(
     async with open_hub() as hub:
         await hub.client.call("claudecode.create", name="s", model="sonnet")
         for prompt, wanted in (("one", None), ("two", "haiku"), ("three", None)):
-            events = await _chat(hub, prompt, **({} if wanted is None else {"model": wanted}))
+            events = await _chat(hub, prompt, model=wanted)
             assert events[0]["model"] == (wanted or "sonnet")
             assert events[-1]["outcome"] == "complete"
         assert (await hub.client.call("claudecode.get", name="s"))["model"] == "sonnet"

@@ -66,6 +66,10 @@ class TurnView:
                 self._tool_use(event)
             case "tool_result":
                 self._tool_result(event)
+            case "queued":
+                position = event["position"]
+                before = "one more" if position == 1 else f"{position} more"
+                self._line(Text(f"waiting for the session to answer {before}", style="dim"))
             case "retrying":
                 self._retrying(event)
             case "gap":
@@ -133,6 +137,9 @@ class TurnView:
         self._line(Text(f"the model {why}; try {event['attempt'] + 1} in {pause:.1f} s", style="yellow"))
 
     def _done(self, event: Mapping[str, Any]) -> None:
+        if event.get("output") is not None:
+            self._write(self._answer, json.dumps(event["output"], ensure_ascii=False))
+            self.end_line()
         error = event.get("error")
         if error is not None and event["outcome"] != "cancelled":
             self._line(Text(f"{event['outcome']}: {printable(str(error['message']))}", style="bold red"))
@@ -194,6 +201,8 @@ def message_texts(content: Any) -> Iterable[tuple[str, str]]:
         match block.get("type"):
             case "text":
                 yield "text", block.get("text", "")
+            case "image_file" | "text_file":
+                yield "text", f"[{block.get('name') or 'an image'}, {block.get('media_type')}]"
             case "tool_use":
                 yield "tool_use", f"{block.get('name', '')}  {tool_summary(block.get('input') or {})}"
             case "tool_result":

@@ -1,7 +1,7 @@
 """A prompt that leaves no trace: answered by a fork of the conversation, in a process of its own, and thrown away.
 
-It is seen by nobody but its caller: not in the history, the tree, the transcripts, the session's usage (the caller's and the tenant's count it). What its tools did is done, and the
-audit log tells of them, as of all tools.
+It is seen by nobody but its caller: not in the history, the tree, the transcripts, nor in what the session has spent;
+its caller and the tenant have spent it all the same. What its tools did is done, and the audit log tells of them.
 """
 
 import uuid
