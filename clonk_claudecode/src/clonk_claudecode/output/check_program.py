@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-CPU_S: Final = 5
+CPU_S: Final = 2
 MEMORY_BYTES: Final = 1024**3
 """A schema of a few lines can keep a processor busy for ever, and its memory full."""
 

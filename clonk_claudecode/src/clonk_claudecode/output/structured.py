@@ -23,7 +23,7 @@ MAX_SCHEMA_BYTES: Final = 64 * 1024
 """It goes to the model with every call of the turn."""
 
 CHECK_S: Final = 20.0
-"""For a check, which takes a third of a second and at most five of the processor's; a busy machine takes longer."""
+"""For a check, which takes a third of a second, and at most two of the processor's; a busy machine takes longer."""
 
 _PROGRAM: Final = "from clonk_claudecode.output.check_program import main; main()"
 
@@ -34,7 +34,12 @@ async def check_schema(schema: Mapping[str, Any]) -> None:
     Raises:
         InvalidParams: It is not; the path says where.
     """
-    if len(orjson.dumps(schema)) > MAX_SCHEMA_BYTES:
+    try:
+        size = len(orjson.dumps(schema))
+    except TypeError as error:
+        text = "is nested too deeply, or has a number of more than 64 bits"
+        raise InvalidParams(text, path="$.output_schema") from error
+    if size > MAX_SCHEMA_BYTES:
         raise InvalidParams(f"at most {MAX_SCHEMA_BYTES // 1024} KiB", path="$.output_schema")
     if schema.get("type") != "object":
         raise InvalidParams("must describe an object: `type` must be `object`", path="$.output_schema.type")
@@ -55,8 +60,8 @@ async def checked(result: TurnResult, schema: Mapping[str, Any] | None) -> TurnR
     output = result.output
     if output is None:
         try:
-            output = json.loads(result.text)
-        except (ValueError, RecursionError):
+            output = orjson.loads(result.text)
+        except ValueError:
             return _missed(result, OutputMismatch("it is no JSON", text=result.text))
     problem = await _check({"schema": schema, "value": output})
     if problem is None:

@@ -21,7 +21,7 @@ from clonk_claudecode.transcripts import delete_transcript
 from clonk_claudecode.turns.options import TurnOptions
 from clonk_claudecode.turns.recorder import Recorder, begin_turn
 from clonk_claudecode.turns.tool_audit import Denials, ToolAudit, note_unread, open_tool_audit
-from clonk_core.plugin import Call, Database, Host
+from clonk_core.plugin import Call, Database, Host, JsonValue
 
 AnswerEvent: TypeAlias = Queued | Started | ChatEvent | ChatDone
 
@@ -70,7 +70,7 @@ class Answerer:
             if recorder is not None:
                 self.turn_began(self.session.id)
                 async with _noting_the_end(turn, recorder):
-                    await recorder.prompt(content_for_history(prompt, self.options.attachments), prompt_uuid)
+                    await recorder.prompt(await self._shown(prompt), prompt_uuid)
                     yield self._started(recorder.snapshot_id)
                     async for item in turn:
                         if isinstance(item, TranscriptEntry):
@@ -118,6 +118,11 @@ class Answerer:
     def _model(self) -> str:
         """Who answers."""
         return self.options.model or self.session.model
+
+    async def _shown(self, prompt: str) -> JsonValue:
+        """Return the prompt as the history shows it; in a thread, since images are large."""
+        attachments = self.options.attachments
+        return await trio.to_thread.run_sync(content_for_history, prompt, attachments) if attachments else prompt
 
     def _started(self, snapshot_id: str | None) -> Started:
         return Started(
