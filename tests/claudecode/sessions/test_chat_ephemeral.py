@@ -27,7 +27,8 @@ async def _seen(hub: TestHost) -> list[Any]:
     session = await hub.client.call("claudecode.get", name="s")
     tree = await hub.client.call("arbor.tree_get", id=session["tree_id"])
     below = await hub.client.call("arbor.node_children", node_id=session["snapshot_id"])
-    return [session | {"state": None}, tree, below, await hub.client.call("claudecode.history", name="s")]
+    spent = await hub.client.call("claudecode.usage", session="s")
+    return [session | {"state": None}, tree, below, spent, await hub.client.call("claudecode.history", name="s")]
 
 
 def _files_with(folder: Path, text: str) -> list[str]:
@@ -54,6 +55,7 @@ async def test_an_ephemeral_prompt_knows_the_conversation_and_leaves_no_trace(
     assert {"tool_use", "tool_result", "assistant_message"} <= {event["type"] for event in events}
     assert "remember apples" in _said(model, f"say {SECRET}")
     assert await _seen(hub) == before
+    assert sum(one["turns"] for one in await hub.client.call("claudecode.usage")) == 2  # the tenant has spent it
     assert _files_with(tmp_path / "data" / "claudecode" / "claude", SECRET) == []
     await _chat(hub, "what was said?")
     assert SECRET not in _said(model, "what was said?")
