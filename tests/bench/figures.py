@@ -59,6 +59,12 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Return the value that so many percent of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
+
+
 def spread(values: Sequence[float], scale: float = 1.0) -> str:
     """Return the middle 80 % of the values as text."""
     ordered = sorted(values)

@@ -14,6 +14,7 @@ from tests.bench.figures import Figure  # noqa: E402
 
 BENCHMARKS: Final = {
     "calls": "plain calls over HTTP and WebSocket, against an echo on the bare libraries",
+    "cancel": "a turn cancelled in the middle, from the request to its last event, with nothing left running",
     "first_text": "time to the first text on a warm session, against the bare binary and a process per prompt",
     "gateway": "what key, scope, limit, validation and audit add to a plain call, against the same call without",
     "memory": "memory of the server for each parked and each live session",

@@ -17,6 +17,7 @@ from clonk_claudecode.methods.usage import UsageMethods
 from clonk_claudecode.sessions import Sessions
 from clonk_claudecode.setup import engine_settings
 from clonk_claudecode.store import session_rows
+from clonk_claudecode.turns.ephemeral import throw_away_leftovers
 from clonk_claudecode.turns.recovery import close_cut_turns
 from clonk_core.plugin import Host
 
@@ -54,6 +55,8 @@ class ClaudeCode(
             ) as engine,
             trio.open_nursery() as background,
         ):
+            # Not before: opening the engine has ended what a crash left running, which might still have written.
+            await throw_away_leftovers(host, sessions.database)
             sessions.engine, sessions.background = engine, background
             started()
             try:

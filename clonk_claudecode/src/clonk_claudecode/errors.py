@@ -8,6 +8,8 @@ Conflict (409)
 ├── SessionArchived      claudecode.session_archived    the session was put aside
 ├── PermissionResolvedAlready
 │                        claudecode.permission_resolved the request waits no longer; tells who answered and what
+├── OutputMismatch       claudecode.output_mismatch     the answer does not fit the `output_schema`
+├── QueueFull            claudecode.queue_full          as many prompts wait for the session as may
 └── WorkingDirLost       claudecode.working_dir_lost    the session's folder is gone or was replaced
 Unavailable (503)
 ├── BinaryMissing        claudecode.binary_missing      no Claude Code binary; says how to install it
@@ -24,6 +26,7 @@ Unavailable (503)
 RateLimited (429)
 └── BudgetExhausted      claudecode.budget_exhausted    no more may be spent; `resets_at` says until when
 DeadlineExceeded (504)
+├── TurnLimitReached     claudecode.turn_limit          a turn has used up its time, its calls of the API or its budget
 └── TurnStalled          claudecode.turn_stalled        not a line from the binary for too long
 """
 
@@ -112,6 +115,42 @@ class SessionArchived(Conflict):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"the session {name!r} is archived; `claudecode.archive` with archived=false takes it back")
+
+
+class QueueFull(Conflict):
+    """As many prompts wait for the session as may.
+
+    Args:
+        session: The session's name.
+        limit: How many may wait.
+    """
+
+    kind = "claudecode.queue_full"
+
+    def __init__(self, session: str, limit: int) -> None:
+        super().__init__(
+            f"{limit} prompts wait for session {session} already, and no more may; try again when one was answered, "
+            "or raise claudecode.turn.queue_limit",
+            limit=limit,
+        )
+
+
+class OutputMismatch(Conflict):
+    """The answer does not fit the `output_schema` that was asked for.
+
+    Args:
+        reason: What is wrong with it.
+        path: Where, as `$.items[0].name`; None when there was no answer that could be looked at.
+        text: The answer.
+    """
+
+    kind = "claudecode.output_mismatch"
+
+    def __init__(self, reason: str, path: str | None = None, text: str = "") -> None:
+        where = "" if path is None else f" at {path}"
+        super().__init__(
+            f"the answer does not fit the output_schema{where}: {reason[:500]}", path=path, text=text[:2000]
+        )
 
 
 class WorkingDirLost(Conflict):
@@ -261,6 +300,25 @@ class EngineStopped(Unavailable):
 
     def __init__(self, message: str = "the hub is shutting down; the session can be resumed when it is back") -> None:
         super().__init__(message)
+
+
+class TurnLimitReached(DeadlineExceeded):
+    """A turn has used up its time, its calls of the API or its budget, and was ended.
+
+    Args:
+        limit: Which limit: `timeout_s`, `max_turns` or `max_budget_usd`.
+        value: Where it was; None when that is not known.
+    """
+
+    kind = "claudecode.turn_limit"
+
+    def __init__(self, limit: str, value: float | None) -> None:
+        at = "" if value is None else f" of {value:g}"
+        super().__init__(
+            f"the turn was ended at its {limit}{at}; the session can be used again, and knows what was done so far",
+            limit=limit,
+            value=value,
+        )
 
 
 class TurnStalled(DeadlineExceeded):

@@ -20,6 +20,8 @@ SystemPrompt = Annotated[str, MaxLen(100_000)]
 
 Prompt = Annotated[str, MinLen(1), MaxLen(1_000_000)]
 
+IdempotencyKey = Annotated[str, MinLen(1), MaxLen(200)]
+
 
 @attrs.frozen(kw_only=True)
 class CreatedSession:
@@ -101,7 +103,9 @@ class HistoryMessage:
     Attributes:
         seq: Its number in the session, from 1.
         role: `user` for prompts and for tool results, `assistant` for Claude.
-        content: The text of a prompt, or a list of the API's content blocks (`text`, `tool_use`, `tool_result`, ...).
+        content: The text of a prompt, or a list of the API's content blocks (`text`, `tool_use`, `tool_result`, ...). A
+            prompt with attachments is a list of `image_file {name, media_type, size, sha256}`, `text_file {name,
+            media_type, text}` and at last its `text`.
         created_at: When it came.
         snapshot_id: Its node in the session's tree; null without arbor.
         subscription: The run it belongs to.
@@ -131,14 +135,26 @@ class Interrupted:
 
 
 @attrs.frozen(kw_only=True)
+class Queued:
+    """The prompt waits until the session has answered those before it; told again when it has moved up.
+
+    Attributes:
+        position: Its place among those that wait; 1 is the next.
+    """
+
+    type: Literal["queued"] = "queued"
+    position: int
+
+
+@attrs.frozen(kw_only=True)
 class Started:
-    """The turn has begun; always the first event.
+    """The turn has begun. The first event, but for `queued`.
 
     Attributes:
         session: The session's name.
         session_id: The session's id.
         model: The model that answers.
-        snapshot_id: The prompt's node in the session's tree; null without arbor.
+        snapshot_id: The prompt's node in the session's tree; null without arbor, and for an ephemeral prompt.
     """
 
     type: Literal["started"] = "started"
@@ -153,14 +169,17 @@ class ChatDone(Done):
     """The turn has ended; always the last event.
 
     Attributes:
-        outcome: `complete`; `cancelled` when it was stopped; `limited` when it ran out of time or turns; `failed`.
+        outcome: `complete`; `cancelled` when it was stopped; `limited` when it ran out of time, turns or budget;
+            `failed`.
         error: What went wrong, when it did not end well.
-        snapshot_id: The node of the last message; null without arbor.
+        snapshot_id: The node of the last message; null without arbor, and for an ephemeral prompt.
         usage: What this turn spent.
+        output: The answer in the form of the `output_schema`; null when none was asked for, or there is none.
     """
 
     snapshot_id: str | None = None
     usage: TurnUsage | None = None
+    output: JsonValue = None
 
 
 @attrs.frozen(kw_only=True)

@@ -15,6 +15,7 @@ from clonk_claudecode.permissions.desk import PermissionDesk
 from clonk_claudecode.settings import ClaudeCodeSettings
 from clonk_claudecode.sharing.watching import Watching
 from clonk_claudecode.store import session_rows
+from clonk_claudecode.turns.queue import Queues
 from clonk_claudecode.turns.tool_audit import Denials
 from clonk_claudecode.working_dir import WorkingDirs
 from clonk_core.plugin import Conflict, Database, Host, Unavailable
@@ -33,6 +34,7 @@ class Sessions:
         permissions: What waits for an answer.
         budgets: What may be spent.
         watching: Who watches which session.
+        queues: Who waits for a session.
         engine: Runs the processes; None while it is starting and after it has failed.
         background: For tasks that outlive a call; None as the engine.
     """
@@ -49,6 +51,7 @@ class Sessions:
         self.budgets = Budgets(self.settings.budgets, self.database)
         self.watching = Watching()
         self.permissions = PermissionDesk(self.database, self.settings.permissions, host.log, now=now)
+        self.queues = Queues(self.settings.turn.queue_limit)
         self.engine: Engine | None = None
         self.background: trio.Nursery | None = None
 
@@ -93,6 +96,11 @@ class Sessions:
             subscription=turn.turn_id if turn else None,
             watchers=self.watching.watchers(session.id),
         )
+
+    def is_busy(self, session_id: str) -> bool:
+        """Tell whether a session answers a prompt, or prepares to."""
+        is_running = self.engine is not None and self.engine.running(session_id) is not None
+        return is_running or self.queues.is_taken(session_id)
 
     def summary(self, session: StoredSession) -> dict[str, Any]:
         """Return the members of a `SessionSummary`, which a `Session` has too."""

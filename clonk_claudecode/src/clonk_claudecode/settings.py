@@ -15,6 +15,10 @@ Model = Annotated[
     Pattern(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*", "`sonnet`, `opus`, `haiku`, or a model's full name"),
 ]
 
+TurnSeconds = Annotated[float, Gt(0), Le(604_800)]
+TurnCalls = Annotated[int, Ge(1), Le(10_000)]
+TurnBudget = Annotated[float, Ge(0.000_001), Le(1_000_000)]
+
 STORED_OAUTH_TOKEN: Final = "claude_oauth_token"
 STORED_API_KEY: Final = "anthropic_api_key"
 """What the credentials are called that `clonk secrets` keeps."""
@@ -92,6 +96,11 @@ class TurnSettings:
             can hang for minutes on a silent API.
         tool_timeout_s: The same while a tool is at work.
         capacity_wait_s: Seconds that a prompt waits for a free process when `session.max_concurrent` are busy.
+        queue_limit: At most this many prompts wait for one session (`queue: true`); 0 lets none wait.
+        timeout_s: Seconds that a turn may take at most; a chat may ask for less. No limit when null.
+        max_turns: Calls of the model's API in one turn at most; a chat may ask for fewer. No limit when null.
+        max_budget_usd: What one turn may cost at most, by the binary's own estimate; a chat may ask for less. No limit
+            when null.
         max_retries: How often the binary repeats a request that the API refused for the moment.
         api_timeout_s: Seconds after which the binary gives up one request to the API.
     """
@@ -99,6 +108,10 @@ class TurnSettings:
     idle_timeout_s: Annotated[float, Gt(0)] = 300.0
     tool_timeout_s: Annotated[float, Gt(0)] = 1200.0
     capacity_wait_s: Annotated[float, Ge(0)] = 10.0
+    queue_limit: Annotated[int, Ge(0), Le(1000)] = 20
+    timeout_s: TurnSeconds | None = None
+    max_turns: TurnCalls | None = None
+    max_budget_usd: TurnBudget | None = None
     max_retries: Annotated[int, Ge(0), Le(20)] = 4
     api_timeout_s: Annotated[float, Gt(0)] = 240.0
 

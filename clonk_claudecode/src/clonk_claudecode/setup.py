@@ -8,6 +8,7 @@ from clonk_claudecode.engine.permissions import joined
 from clonk_claudecode.engine.spec import EngineSettings, SessionSpec
 from clonk_claudecode.messages import StoredSession
 from clonk_claudecode.settings import ClaudeCodeSettings
+from clonk_claudecode.turns.options import TurnOptions
 
 CONFIG_FOLDER: Final = "claude"
 """Below the package's data directory: the binary's own files, transcripts among them."""
@@ -54,8 +55,11 @@ def _isolation(settings: ClaudeCodeSettings, whole_data_dir: Path) -> Isolation:
     return Isolation(limits=limits, sandbox=sandbox, user=settings.run_as)
 
 
-def session_spec(session: StoredSession, settings: ClaudeCodeSettings) -> SessionSpec:
-    """Return what the engine is told about a session."""
+def session_spec(
+    session: StoredSession, settings: ClaudeCodeSettings, options: TurnOptions | None = None
+) -> SessionSpec:
+    """Return what the engine is told about a session, for one turn with options of its own when there are any."""
+    options = options or TurnOptions.within(settings.turn)
     return SessionSpec(
         session_id=session.id,
         claude_session_id=session.claude_session_id,
@@ -67,4 +71,7 @@ def session_spec(session: StoredSession, settings: ClaudeCodeSettings) -> Sessio
         disallowed_tools=joined(settings.session.disallowed_tools, session.disallowed_tools),
         add_dirs=session.granted_dirs,
         setting_sources=settings.session.setting_sources,
+        max_turns=options.max_turns,
+        max_budget_usd=options.max_budget_usd,
+        output_schema=options.output_schema,
     )

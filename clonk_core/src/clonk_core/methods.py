@@ -51,6 +51,7 @@ class Method:
         public: Whether it needs no scope at all.
         anonymous: Whether it may be called before the caller has said who it is.
         read_only, destructive, idempotent: Hints for clients.
+        idempotency_key: Name of the parameter by which a repeated request is known, None for none.
         deadline_s: Longest time a call may take, None for the server's default.
         errors: Errors of its own that it declares.
         params_schema: JSON Schema of the parameters as one object.
@@ -78,6 +79,7 @@ class Method:
     read_only: bool = False
     destructive: bool = False
     idempotent: bool = False
+    idempotency_key: str | None = None
     deadline_s: float | None = None
     errors: tuple[type[CallError], ...] = ()
     params_schema: JsonValue = attrs.field(factory=dict, repr=False)

@@ -141,6 +141,7 @@ class MethodOptions:
     read_only: bool = False
     destructive: bool = False
     idempotent: bool = False
+    idempotency_key: str | None = None
     deadline_s: float | None = None
     errors: tuple[type[CallError], ...] = ()
 
@@ -156,6 +157,7 @@ def method(
     read_only: bool = False,
     destructive: bool = False,
     idempotent: bool = False,
+    idempotency_key: str | None = None,
     deadline_s: float | None = None,
     errors: Sequence[type[CallError]] = (),
 ) -> Callable[[F], F]:
@@ -175,6 +177,10 @@ def method(
         read_only: Hint: changes nothing.
         destructive: Hint: may delete or overwrite.
         idempotent: Hint: calling it twice does what calling it once does.
+        idempotency_key: Name of the parameter, a string or null, by which a durable streaming method knows a request
+            that is repeated: the same key by the same caller with the same other arguments is answered with the run
+            that the first one has started, as long as that is kept; with other arguments it is a `conflict`. The
+            host does all of it; the method may leave the argument alone.
         deadline_s: Longest time a call may take, in seconds; None for the server's `call_deadline_s` for plain methods
             and no limit for streaming ones.
         errors: Errors of the activation's own that it may answer with.
@@ -189,6 +195,7 @@ def method(
         read_only=read_only,
         destructive=destructive,
         idempotent=idempotent,
+        idempotency_key=idempotency_key,
         deadline_s=deadline_s,
         errors=tuple(errors),
     )

@@ -153,7 +153,7 @@ async def test_a_deadline_ends_a_turn_as_limited(
 ) -> None:
     model.add(Rule("slow", [Reply([Text("begin "), Wait("gate"), Text("rest")])]))
     said = await chat(spec, "slow", deadline_s=1.5)
-    assert (said.result.outcome, said.result.error.kind) == ("limited", "deadline_exceeded")
+    assert (said.result.outcome, said.result.error.kind) == ("limited", "claudecode.turn_limit")
     assert (await chat(spec, "next")).result.outcome == "complete"
 
 

@@ -45,6 +45,7 @@ RULES = [
     },
     {"when": "^ask me", "turns": [{"reply": [{"tool_use": "AskUserQuestion", "input": QUESTION}]}, "Well chosen."]},
     {"when": "^broken", "turns": [{"fail": 400, "message": "the script refuses"}]},
+    {"when": "^as an object", "turns": [{"tool_use": "StructuredOutput", "input": {"name": "Ada"}}]},
 ]
 
 
@@ -311,6 +312,27 @@ def test_what_the_server_refuses_is_told_in_its_words(house: House) -> None:
     assert done.returncode == 1
     assert "workspaces.roots" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_files_go_along_and_an_answer_fits_the_schema_and_the_session_keeps_its_model(house: House) -> None:
+    house.create("asked")
+    schema, notes = house.folder / "schema.json", house.folder / "notes.md"
+    schema.write_text('{"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}')
+    notes.write_text("# Notes")
+    options = ("--json-schema", str(schema), "--attach", str(notes), "--model", "haiku", "--max-turns", "9")
+    done = house.chat("asked", "--prompt", "as an object", *options)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"name": "Ada"}), done.stderr
+    assert house.call("claudecode.get", name="asked")["model"] == "sonnet"
+    prompt = house.call("claudecode.history", name="asked")[0]
+    assert prompt["content"][0] == {
+        "type": "text_file",
+        "name": "notes.md",
+        "media_type": "text/plain",
+        "text": "# Notes",
+    }
+    notes.write_bytes(b"\xff\xfe neither text nor image")
+    refused = house.chat("asked", "--prompt", "hello", "--attach", str(notes))
+    assert (refused.returncode, "neither a text" in refused.stderr) == (2, True)
 
 
 def test_a_failed_turn_is_an_error(house: House) -> None:

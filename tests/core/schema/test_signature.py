@@ -587,6 +587,7 @@ async def fine(self: Any, when: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> 
         {"deadline_s": 0},
         {"errors": [ValueError]},
         {"errors": [CallError]},
+        {"idempotency_key": "when"},
     ],
 )
 def test_options_that_do_not_fit_are_refused(options: dict[str, Any]) -> None:

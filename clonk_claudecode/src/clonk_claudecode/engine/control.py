@@ -81,18 +81,34 @@ class Control:
         Raises:
             ProcessBroken: The binary refused, or its input is full.
         """
+        return await self.answer(self.tell(**request), str(request["subtype"]))
+
+    def tell(self, **request: Any) -> str:
+        """Send a control request at once and return its id. What it is answered is dropped unless `answer` waits.
+
+        Raises:
+            ProcessBroken: The binary's input is full.
+        """
         self._count += 1
         request_id = f"clonk_{self._count}"
+        self.write(control_request(request_id, request))
+        return request_id
+
+    async def answer(self, request_id: str, what: str) -> Frame:
+        """Wait for the answer to a request that was just sent: no other task may have run since.
+
+        Raises:
+            ProcessBroken: The binary refused.
+        """
         answered = self._waiting[request_id] = trio.Event()
         try:
-            self.write(control_request(request_id, request))
             await answered.wait()
             answer = self._answers.pop(request_id)
         finally:
             self._waiting.pop(request_id, None)
             self._answers.pop(request_id, None)
         if answer.get("subtype") == "error":
-            raise ProcessBroken(f"it refused {request['subtype']}: {str(answer.get('error'))[:300]}")
+            raise ProcessBroken(f"it refused {what}: {str(answer.get('error'))[:300]}")
         return answer
 
     def take_answer(self, frame: Frame) -> None:

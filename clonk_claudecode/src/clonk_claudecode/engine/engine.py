@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import trio
 
 from clonk_claudecode.engine.binary import Binary, BinaryFinder
+from clonk_claudecode.engine.frames import Prompt
 from clonk_claudecode.engine.launch import contradicts, has_transcript
 from clonk_claudecode.engine.live_session import LiveSession
 from clonk_claudecode.engine.outcome import TurnResult, stopped
@@ -104,7 +105,14 @@ class Engine:
 
     @asynccontextmanager
     async def turn(
-        self, spec: SessionSpec, prompt: str, *, turn_id: str, prompt_uuid: str, deadline_s: float | None = None
+        self,
+        spec: SessionSpec,
+        prompt: Prompt,
+        *,
+        turn_id: str,
+        prompt_uuid: str,
+        deadline_s: float | None = None,
+        model: str | None = None,
     ) -> AsyncIterator[Turn]:
         """Say something to a session. Iterate over the turn for its items; `turn.result` tells the end.
 
@@ -112,10 +120,11 @@ class Engine:
 
         Args:
             spec: The session. When it differs from what its process was started with, the process is started anew.
-            prompt: What to say.
+            prompt: What to say: a text, or content blocks as the API takes them.
             turn_id: Subscription of the run, told to whoever finds the session busy.
             prompt_uuid: Uuid for the prompt's entry in the transcript.
             deadline_s: The turn is interrupted after this long.
+            model: Who answers this once; None for the session's own model.
 
         Raises:
             SessionBusy: The session has a turn already.
@@ -126,8 +135,7 @@ class Engine:
             Unavailable: Its credential or a secret for its environment cannot be had.
             EngineStopped: The hub is shutting down.
         """
-        deadline = float("inf") if deadline_s is None else trio.current_time() + deadline_s
-        turn = Turn(turn_id, prompt_uuid, deadline=deadline)
+        turn = Turn(turn_id, prompt_uuid, deadline_s=deadline_s, model=model)
         slot = self._reserve(spec, turn)
         try:
             await self._begin(slot, spec, turn, prompt)
@@ -139,7 +147,7 @@ class Engine:
                     await turn.wait_finished()
         finally:
             slot.turn = None
-            self._slots.tidy(spec.session_id)
+            self._slots.tidy(spec.key)
             if turn.is_finished:
                 self._metrics.turn_ended(turn.result.outcome)
 
@@ -159,20 +167,28 @@ class Engine:
         Raises:
             BinaryMissing, BinaryTooOld, BinaryBroken, ProcessDied, ProcessBroken: It does not start.
         """
-        slot = self._slots.get(spec.session_id)
+        slot = self._slots.get(spec.key)
         if self._slots.is_stopping or (self._slots.is_full and not slot.has_place):
-            self._slots.tidy(spec.session_id)
+            self._slots.tidy(spec.key)
             return False
         try:
             await self._ensure_live(slot, spec)
         finally:
-            self._slots.tidy(spec.session_id)
+            self._slots.tidy(spec.key)
         return True
 
     async def park(self, session_id: str) -> None:
-        """Close a session's process, if it has one; a running turn is interrupted first."""
-        await self.interrupt(session_id)
-        slot = self._slots.find(session_id)
+        """Close a session's processes, ephemeral ones too; a running turn is interrupted first.
+
+        Args:
+            session_id: Of the session; the `key` of the spec for one ephemeral process.
+        """
+        for key in self._slots.keys_of(session_id):
+            await self._park(key)
+
+    async def _park(self, key: str) -> None:
+        await self.interrupt(key)
+        slot = self._slots.find(key)
         if slot is None:
             return
         async with slot.lock:
@@ -180,7 +196,7 @@ class Engine:
                 slot.live.close()
                 await slot.live.closed.wait()
             slot.kept.clear()
-        self._slots.tidy(session_id)
+        self._slots.tidy(key)
 
     async def shut_down(self) -> None:
         """Interrupt every turn, then close every process. Shielded and bounded; nothing can be started any more."""
@@ -207,14 +223,14 @@ class Engine:
         """Take the session for this turn, at once, so that of two callers one is told that it is busy."""
         if self._slots.is_stopping:
             raise EngineStopped
-        slot = self._slots.get(spec.session_id)
+        slot = self._slots.get(spec.key)
         if slot.turn is not None:
             raise SessionBusy(spec.session_id, slot.turn.turn_id)
         slot.turn = turn
         self._slots.notify()
         return slot
 
-    async def _begin(self, slot: Slot, spec: SessionSpec, turn: Turn, prompt: str) -> None:
+    async def _begin(self, slot: Slot, spec: SessionSpec, turn: Turn, prompt: Prompt) -> None:
         """Hand the prompt to a process; one that has died while it was idle is replaced."""
         try:
             while True:
@@ -252,6 +268,8 @@ class Engine:
     async def _start(self, slot: Slot, spec: SessionSpec, binary: Binary) -> LiveSession:
         known = (self._settings.config_dir, spec.claude_session_id)
         resume = await trio.to_thread.run_sync(has_transcript, *known)
+        if spec.ephemeral is not None and spec.ephemeral.from_nothing:
+            resume = False
         settings = await self._complete(self._settings)
         for is_last_try in (False, True):
             live = slot.live = LiveSession(
@@ -272,7 +290,8 @@ class Engine:
     # ── Owning ────────────────────────────────────────────────────────────────
 
     async def _own(self, slot: Slot, live: LiveSession, binary: Binary, resume: bool) -> None:
-        self._metrics.process_began()
+        metrics = self._metrics if live.spec.ephemeral is None else UNCOUNTED  # it makes no parked session live
+        metrics.process_began()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._park_when_idle, slot, live)
@@ -280,9 +299,9 @@ class Engine:
                 await live.run(binary, resume=resume)
                 nursery.cancel_scope.cancel()
         finally:
-            self._metrics.process_ended()
+            metrics.process_ended()
             slot.live = None if slot.live is live else slot.live
-            self._slots.tidy(live.spec.session_id)
+            self._slots.tidy(live.spec.key)
         if isinstance(live.failure, ProcessDied | ProcessBroken):
             self._log.warning("a session's process ended", session=live.spec.session_id, reason=str(live.failure))
 

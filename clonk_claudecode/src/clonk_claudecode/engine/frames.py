@@ -1,13 +1,16 @@
 """The binary's stream-json protocol: bytes to lines, lines to frames, frames to bytes. No I/O here."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import orjson
 
 Frame: TypeAlias = dict[str, Any]
 """One JSON object of the protocol, as the binary wrote it."""
+
+Prompt: TypeAlias = str | Sequence[Mapping[str, Any]]
+"""What is said to Claude: a text, or content blocks as the API takes them."""
 
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 """The last line of a turn repeats its whole text, and a tool's result can hold a large file."""
@@ -123,11 +126,12 @@ class FrameParser:
             return None
 
 
-def user_frame(prompt: str, uuid: str) -> bytes:
+def user_frame(prompt: Prompt, uuid: str) -> bytes:
     """Say something to Claude.
 
     Args:
-        prompt: The text, taken as it is: `client_composed` stops `@file` and `/command` expansion (from 2.1.248).
+        prompt: The text or the blocks, taken as they are: `client_composed` stops `@file` and `/command` expansion
+            (from 2.1.248).
         uuid: Becomes the uuid of the transcript's entry.
     """
     return _line(

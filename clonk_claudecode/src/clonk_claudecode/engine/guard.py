@@ -9,8 +9,7 @@ import trio
 from clonk_claudecode.engine.control import Control
 from clonk_claudecode.engine.spec import EngineSettings
 from clonk_claudecode.engine.turn import Turn
-from clonk_claudecode.errors import ProcessBroken, TurnStalled
-from clonk_core.plugin import DeadlineExceeded
+from clonk_claudecode.errors import ProcessBroken, TurnLimitReached, TurnStalled
 
 AGAIN_S: Final = 1.0
 """An interrupt is answered in 3 to 42 ms; after this long without an end it is sent again."""
@@ -68,7 +67,7 @@ async def guard(
             await turn.wait_stirred()
         now = trio.current_time()
         if now >= turn.deadline:
-            turn.request_stop("limited", DeadlineExceeded("the turn's time was up; it was interrupted"))
+            turn.request_stop("limited", TurnLimitReached("timeout_s", turn.deadline_s))
         elif now >= silent_at():
             turn.request_stop("limited", TurnStalled(round(now - signs.last, 1)))
     if not turn.is_finished:

@@ -2,10 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import Final
 
 import trio
 
-from clonk_claudecode.engine.binary import Binary
+from clonk_claudecode.engine.binary import MINIMUM_VERSION, Binary
 from clonk_claudecode.engine.environment import (
     build_environment,
     credential_pipe,
@@ -17,6 +18,9 @@ from clonk_claudecode.engine.process import BinaryProcess, Command, start_proces
 from clonk_claudecode.engine.spec import EngineSettings, SessionSpec
 from clonk_claudecode.errors import BinaryBroken, ProcessDied
 from clonk_claudecode.working_dir import require_unmoved
+
+UNKEPT_FROM: Final = (2, 1, 330)
+"""The version from which on it was seen that a conversation can be held without a transcript."""
 
 _NO_TRANSCRIPT = "No conversation found"
 _TRANSCRIPT_EXISTS = "is already in use"
@@ -43,7 +47,9 @@ def contradicts(error: ProcessDied, *, resume: bool) -> bool:
     return any(sign in line for line in error.stderr)
 
 
-def build_arguments(spec: SessionSpec, *, resume: bool) -> tuple[str, ...]:
+def build_arguments(
+    spec: SessionSpec, *, resume: bool, version: tuple[int, int, int] = MINIMUM_VERSION
+) -> tuple[str, ...]:
     """Return the binary's arguments. Neither prompt nor system prompt is one of them: everyone can see arguments."""
     return (
         "-p",
@@ -60,9 +66,24 @@ def build_arguments(spec: SessionSpec, *, resume: bool) -> tuple[str, ...]:
         *(f"--allowedTools={rule}" for rule in spec.allowed_tools),
         *(f"--disallowedTools={rule}" for rule in spec.disallowed_tools),
         *(f"--add-dir={folder}" for folder in spec.add_dirs),
-        *(("--resume" if resume else "--session-id"), spec.claude_session_id),
+        *_conversation(spec, resume=resume, version=version),
+        *(() if spec.max_turns is None else ("--max-turns", str(spec.max_turns))),
+        *(() if spec.max_budget_usd is None else ("--max-budget-usd", f"{spec.max_budget_usd:.6f}")),
         *spec.extra_args,
     )
+
+
+def _conversation(spec: SessionSpec, *, resume: bool, version: tuple[int, int, int]) -> tuple[str, ...]:
+    """Return which conversation goes on, or begins."""
+    if spec.ephemeral is None:
+        return ("--resume" if resume else "--session-id", spec.claude_session_id)
+    fork: tuple[str, ...] = ("--session-id", spec.ephemeral.claude_session_id)
+    if version >= UNKEPT_FROM:
+        fork = (*fork, "--no-session-persistence")
+    if not resume:
+        return fork
+    at = () if spec.ephemeral.at_entry is None else ("--resume-session-at", spec.ephemeral.at_entry)
+    return ("--resume", spec.claude_session_id, "--fork-session", *at, *fork)
 
 
 async def launch(
@@ -86,7 +107,7 @@ async def launch(
         credential_pipe(settings.credential) as (descriptors, variables),
         system_prompt_file(spec.system_prompt, settings.isolation.user) as (prompt_descriptors, prompt_arguments),
     ):
-        argv = (str(binary.path), *build_arguments(spec, resume=resume), *prompt_arguments)
+        argv = (str(binary.path), *build_arguments(spec, resume=resume, version=binary.version), *prompt_arguments)
         command = Command(
             argv=_isolated(argv, spec, settings),
             env={**build_environment(settings, mark=mark), **variables},

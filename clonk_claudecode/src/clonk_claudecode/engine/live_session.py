@@ -12,12 +12,14 @@ from clonk_claudecode.engine.frames import (
     Frame,
     FrameParser,
     LineTooLong,
+    Prompt,
     TooMuchGarbage,
     member,
     user_frame,
 )
 from clonk_claudecode.engine.guard import SignsOfLife, guard
 from clonk_claudecode.engine.launch import launch
+from clonk_claudecode.engine.leftovers import Leftovers
 from clonk_claudecode.engine.meter import Meter
 from clonk_claudecode.engine.outcome import TurnResult, read_result, stopped
 from clonk_claudecode.engine.permissions import Allow, Decide, Decision, PermissionQuestion, grants_of, with_grants
@@ -82,6 +84,11 @@ class LiveSession:
         self._is_busy_unasked = False
         self._prompt_is_queued = False
         self._signs = SignsOfLife()
+        self._model = spec.model
+        self._mark = reaper.new_mark()
+        self._leftovers = Leftovers(self._mark)
+        # How the turn has ended that is being cleared up after.
+        self._ending: TurnResult | None = None
 
     @property
     def pid(self) -> int | None:
@@ -103,7 +110,7 @@ class LiveSession:
     async def run(self, binary: Binary, *, resume: bool) -> None:
         """Start the process, own it, and see to its end. Raises nothing: a failure is in `failure`."""
         try:
-            process = await launch(self.spec, self._settings, binary, mark=self._reaper.new_mark(), resume=resume)
+            process = await launch(self.spec, self._settings, binary, mark=self._mark, resume=resume)
             self._pid = process.pid
             try:
                 await self._reaper.add(process.pid)
@@ -118,12 +125,12 @@ class LiveSession:
             self._log.exception("the driver of a session failed", session=self.spec.session_id)
             self._fail(ProcessBroken("the driver itself failed, the log says how"))
         finally:
-            self._end_turn(self._unexpected_end())
+            self._finish_turn(self._ending or self._unexpected_end())
             self._closing.set()
             self.ready.set()
             self.closed.set()
 
-    def begin(self, turn: Turn, prompt: str) -> None:
+    def begin(self, turn: Turn, prompt: Prompt) -> None:
         """Start a turn. The session must be usable and without one.
 
         Raises:
@@ -140,7 +147,7 @@ class LiveSession:
         if self._is_busy_unasked:
             self._held_prompt = line
         else:
-            self._control.write(line)
+            self._say(turn, line)
         self._tasks.start_soon(self._guard, turn)
 
     def close(self, *, patient: bool = True) -> None:
@@ -165,10 +172,13 @@ class LiveSession:
     async def _initialize(self) -> None:
         with trio.move_on_after(self._settings.start_timeout_s) as waiting:
             try:
-                # Without that last one a system prompt counts as it was when the conversation began, for ever.
-                await self._control.ask(subtype="initialize", hooks=None, systemPromptSnapshot=False)
+                schema = self.spec.output_schema
+                form = {} if schema is None else {"jsonSchema": dict(schema)}
+                # Without that second one a system prompt counts as it was when the conversation began, for ever.
+                await self._control.ask(subtype="initialize", hooks=None, systemPromptSnapshot=False, **form)
                 # Answered before the first prompt is read; nobody has to wait for it.
                 self._tasks.start_soon(self._read_totals)
+                await self._leftovers.know_own()
             except ProcessBroken as error:
                 self._fail(error)
         if waiting.cancelled_caught:
@@ -180,6 +190,38 @@ class LiveSession:
             self._meter.begin(await self._control.ask(subtype="get_usage"))
         except ProcessBroken as error:
             self._log.debug("the binary does not tell its totals", session=self.spec.session_id, reason=str(error))
+
+    def _say(self, turn: Turn, line: bytes) -> None:
+        """Hand a prompt to the binary, after the model that shall answer it."""
+        model = turn.model or self.spec.model
+        if model == self._model:
+            self._control.write(line)
+        else:
+            self._tasks.start_soon(self._say_to, model, turn, line)
+
+    async def _say_to(self, model: str, turn: Turn, line: bytes) -> None:
+        try:
+            self._model = model
+            await self._control.ask(subtype="set_model", model=model)
+        except ProcessBroken as error:
+            self._model = ""  # neither the one nor the other for sure: it is set again with the next prompt
+            self._end_turn(TurnResult(outcome="failed", error=error))
+            return
+        if turn is not self.turn:
+            return
+        if turn.stop_reason is not None:
+            self._end_turn(self._unexpected_end())
+        else:
+            self._control.write(line)
+
+    def _set_model_back(self) -> None:
+        """What Claude does by itself, it does with the session's own model."""
+        if self._model != self.spec.model and self.is_usable:
+            self._model = self.spec.model
+            try:
+                self._control.tell(subtype="set_model", model=self.spec.model)
+            except ProcessBroken as error:
+                self._fail(error)
 
     async def _write(self, process: BinaryProcess) -> None:
         async for line in self._control.outgoing:
@@ -257,6 +299,8 @@ class LiveSession:
 
     def _take_message(self, frame: Frame) -> None:
         self._note_progress(frame)
+        if frame["type"] == "system":
+            self._leftovers.note(frame)
         items = self._translator.feed(frame)
         if self.turn is not None:
             self.turn.put(items)
@@ -314,7 +358,7 @@ class LiveSession:
             return  # what was spent meanwhile counts for the next turn
         if self._held_prompt is not None and turn.stop_reason is None:
             line, self._held_prompt = self._held_prompt, None
-            self._control.write(line)
+            self._say(turn, line)
             return
         if self._prompt_is_queued:
             return  # the end of something else, which began at the same moment as the prompt came
@@ -328,6 +372,7 @@ class LiveSession:
                 tokens=translator.tokens(),
                 models=spent,
                 text=text if isinstance(text, str) and error is None else "",
+                output=frame.get("structured_output"),
                 last_entry_uuid=translator.last_entry_uuid,
             )
         )
@@ -351,8 +396,24 @@ class LiveSession:
         return TurnResult(outcome="failed", error=failure, tokens=tokens, last_entry_uuid=last_entry_uuid)
 
     def _end_turn(self, result: TurnResult) -> None:
+        """End the turn; one that was stopped has its tools' processes ended first."""
+        turn = self.turn
+        if turn is None or turn.stop_reason is None or self._closing.is_set():
+            self._finish_turn(result)
+        elif self._ending is None:
+            self._ending = result
+            self._tasks.start_soon(self._clear_up)
+
+    async def _clear_up(self) -> None:
+        await self._leftovers.end(self._control)
+        if self._ending is not None:
+            self._finish_turn(self._ending)
+
+    def _finish_turn(self, result: TurnResult) -> None:
         turn, self.turn = self.turn, None
+        self._ending = None
         self._held_prompt = None
         self.idle_since = trio.current_time()
+        self._set_model_back()
         if turn is not None:
             turn.finish(result)

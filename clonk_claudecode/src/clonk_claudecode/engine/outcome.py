@@ -1,16 +1,26 @@
 """How a turn ended: read from the binary's `result` frame, or from what ended it instead."""
 
+import re
+
 import attrs
 
 from clonk_claudecode.engine.frames import Frame
-from clonk_claudecode.errors import ApiError, CredentialMissing
+from clonk_claudecode.errors import ApiError, CredentialMissing, OutputMismatch, TurnLimitReached
 from clonk_claudecode.events import ModelUsage, TokenCount
-from clonk_core.plugin import CallCancelled, CallError, DeadlineExceeded, Outcome, ServerRestarted, StopReason
+from clonk_core.plugin import (
+    CallCancelled,
+    CallError,
+    DeadlineExceeded,
+    JsonValue,
+    Outcome,
+    ServerRestarted,
+    StopReason,
+)
 
 _NOT_LOGGED_IN = "Not logged in"
 """How the binary begins its answer when it has no credential; what it advises then is no help to a server's user."""
 
-_LIMITS = frozenset({"error_max_turns", "error_max_budget_usd", "error_max_structured_output_retries"})
+_LIMITS = {"error_max_turns": "max_turns", "error_max_budget_usd": "max_budget_usd"}
 
 
 @attrs.frozen(kw_only=True)
@@ -23,6 +33,7 @@ class TurnResult:
         tokens: Spent by this turn.
         text: The last text of the answer; empty when it was cut short.
         models: The same by model, with what subagents spent; None when the binary did not tell.
+        output: What the binary took for the answer in the form of the `output_schema`; None without.
         last_entry_uuid: The transcript's last entry of the main conversation; None when nothing was written.
     """
 
@@ -31,6 +42,7 @@ class TurnResult:
     tokens: TokenCount = attrs.field(factory=TokenCount)
     models: tuple[ModelUsage, ...] | None = None
     text: str = ""
+    output: JsonValue = None
     last_entry_uuid: str | None = None
 
 
@@ -52,10 +64,14 @@ def read_result(
         return ("refused", None) if frame.get("stop_reason") == "refusal" else ("complete", None)
     if stop_reason is not None:
         return stopped(stop_reason, stop_error)
+    if subtype in _LIMITS:
+        return "limited", TurnLimitReached(_LIMITS[subtype], _limit_value(frame))
+    if subtype == "error_max_structured_output_retries":
+        return "failed", OutputMismatch(_words(frame))
     error = _api_error(frame)
     if frame.get("stop_reason") == "refusal":
         return "refused", error
-    return ("limited" if subtype in _LIMITS else "failed"), error
+    return "failed", error
 
 
 def stopped(reason: StopReason, error: CallError | None = None) -> tuple[Outcome, CallError]:
@@ -67,11 +83,27 @@ def stopped(reason: StopReason, error: CallError | None = None) -> tuple[Outcome
     return "cancelled", error or CallCancelled("the turn was interrupted on request")
 
 
-def _api_error(frame: Frame) -> CallError:
+def _words(frame: Frame) -> str:
+    """Return what the binary says of an error."""
     text = frame.get("result")
-    if not isinstance(text, str) or not text:
-        errors = frame.get("errors")
-        text = "; ".join(map(str, errors)) if isinstance(errors, list) and errors else str(frame.get("subtype"))
+    if isinstance(text, str) and text:
+        return text
+    errors = frame.get("errors")
+    return "; ".join(map(str, errors)) if isinstance(errors, list) and errors else str(frame.get("subtype"))
+
+
+def _limit_value(frame: Frame) -> float | None:
+    """Read where the limit was from the binary's words: `Reached maximum number of turns (2)`."""
+    errors = frame.get("errors")
+    found = re.search(r"\(\$?([0-9.]+)\)", str(errors[0])) if isinstance(errors, list) and errors else None
+    try:
+        return None if found is None else float(found[1])
+    except ValueError:
+        return None
+
+
+def _api_error(frame: Frame) -> CallError:
+    text = _words(frame)
     if text.startswith(_NOT_LOGGED_IN):
         return CredentialMissing()
     status = frame.get("api_error_status")

@@ -32,6 +32,9 @@ LEAVE_S: Final = 1.0
 TERMINATE_S: Final = 2.0
 """Between SIGTERM and SIGKILL."""
 
+LEFTOVER_S: Final = 0.2
+"""Between SIGTERM and SIGKILL for what a stopped turn has left: whoever stopped it waits."""
+
 REAP_S: Final = 5.0
 """A killed process is waited for this long; one that hangs in the kernel is left to the system."""
 
@@ -221,6 +224,23 @@ def _as_user(user: str | None) -> dict[str, Any]:
         return {}
     account = pwd.getpwnam(user)
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
+async def end_marked(mark: str, *, spare: frozenset[process_table.Identity]) -> None:
+    """End what bears a mark: SIGTERM, and SIGKILL for what is still there after a moment. Bounded by a second.
+
+    Args:
+        mark: The beginning of their marks.
+        spare: These live on.
+    """
+    left = await trio.to_thread.run_sync(process_table.marked_beside, mark, spare)
+    if not left:
+        return
+    process_table.signal_each(left, signal.SIGTERM)
+    with trio.move_on_after(LEFTOVER_S):
+        for pid in left:
+            await _wait_gone(pid)
+    await trio.to_thread.run_sync(process_table.kill_marked, mark, spare)
 
 
 def _widen(stream: object) -> None:

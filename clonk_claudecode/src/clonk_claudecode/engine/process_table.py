@@ -21,6 +21,10 @@ MAX_SWEEPS = 50
 """A process may fork while it is looked for; each round kills what the last one missed."""
 
 
+Identity = tuple[int, "str | None"]
+"""Pid and start time of a process."""
+
+
 def can_find_marked() -> bool:
     """Whether processes can be found by their mark on this system."""
     return sys.platform == "linux" and os.path.isdir("/proc/self")
@@ -91,11 +95,27 @@ def signal_each(pids: list[int], number: int) -> None:
             os.kill(pid, number)
 
 
-def kill_marked(mark: str) -> int:
-    """Kill every process whose mark begins with `mark`, and those it forks meanwhile. Return how many were killed."""
+def identities(mark: str) -> frozenset[Identity]:
+    """Return the processes whose mark begins with `mark`, as they are told from later ones with the same pid."""
+    return frozenset((pid, start_time(pid)) for pid in marked(mark))
+
+
+def marked_beside(mark: str, spare: frozenset[Identity]) -> list[int]:
+    """Return the processes whose mark begins with `mark`, without some."""
+    found = marked(mark)
+    return [pid for pid in found if (pid, start_time(pid)) not in spare] if spare else found
+
+
+def kill_marked(mark: str, spare: frozenset[Identity] = frozenset()) -> int:
+    """Kill every process whose mark begins with `mark`, and those it forks meanwhile. Return how many were killed.
+
+    Args:
+        mark: The beginning of their marks.
+        spare: These live on.
+    """
     killed: set[int] = set()
     for _ in range(MAX_SWEEPS):
-        found = marked(mark)
+        found = marked_beside(mark, spare)
         if not found:
             break
         killed.update(found)

@@ -66,6 +66,10 @@ class Slots:
         """Return a session's slot, if it has one."""
         return self._slots.get(session_id)
 
+    def keys_of(self, session_id: str) -> list[str]:
+        """Return the keys of a session's slots: its own, and those of its ephemeral processes."""
+        return [key for key in self._slots if key == session_id or key.startswith(f"{session_id}/")]
+
     def get(self, session_id: str) -> Slot:
         """Return a session's slot, a new one if need be. `tidy` takes it away again."""
         return self._slots.setdefault(session_id, Slot())

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
@@ -10,11 +10,26 @@ from clonk_claudecode.engine.isolation import Isolation
 
 
 @attrs.frozen(kw_only=True)
+class Ephemeral:
+    """A fork of a session's conversation that is thrown away.
+
+    Attributes:
+        claude_session_id: UUID of the fork.
+        at_entry: Uuid of the entry in the session's transcript at which it forks; None for the last one.
+        from_nothing: Whether it sees nothing of the session's conversation, which has no finished message yet.
+    """
+
+    claude_session_id: str
+    at_entry: str | None = None
+    from_nothing: bool = False
+
+
+@attrs.frozen(kw_only=True)
 class SessionSpec:
     """One session, as far as starting its process goes.
 
     Attributes:
-        session_id: Clonk's own id of the session (`sess_...`); the engine's key.
+        session_id: Clonk's own id of the session (`sess_...`).
         claude_session_id: UUID of the transcript; made with the session and never changed.
         working_dir: Where Claude works, symbolic links resolved. The caller has checked that it is allowed.
         model: An alias (`sonnet`, `opus`, `haiku`) or a full name.
@@ -25,6 +40,10 @@ class SessionSpec:
         add_dirs: Folders beside the working directory that Claude may work in.
         setting_sources: Which settings of the workspace and the user are read: `user`, `project`, `local`. None by
             default, because a workspace's settings may run hooks and start servers without asking.
+        max_turns: The binary ends a turn after so many calls of the API; None for no limit.
+        max_budget_usd: The binary ends a turn that has cost so much by its own estimate; None for no limit.
+        output_schema: JSON Schema that the answer has to fit; None for an answer in words.
+        ephemeral: Set for a process that answers one prompt and leaves nothing behind.
         extra_args: Further arguments for the binary, as they are.
     """
 
@@ -38,7 +57,16 @@ class SessionSpec:
     disallowed_tools: tuple[str, ...] = ()
     add_dirs: tuple[str, ...] = ()
     setting_sources: tuple[str, ...] = ()
+    max_turns: int | None = None
+    max_budget_usd: float | None = None
+    output_schema: Mapping[str, Any] | None = None
+    ephemeral: Ephemeral | None = None
     extra_args: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What tells its process from others in the engine: several of one session when they are ephemeral."""
+        return self.session_id if self.ephemeral is None else f"{self.session_id}/{self.ephemeral.claude_session_id}"
 
 
 @attrs.frozen(kw_only=True)

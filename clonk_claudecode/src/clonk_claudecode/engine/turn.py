@@ -24,15 +24,21 @@ class Turn:
     Attributes:
         turn_id: The subscription of the run that it belongs to; told to whoever finds the session busy.
         prompt_uuid: Uuid of the prompt's entry in the transcript.
-        deadline: On trio's clock; the turn is interrupted then, with the outcome `limited`.
+        deadline_s: How long it may take, None for no limit; then it is interrupted, with the outcome `limited`.
+        deadline: The same on trio's clock.
+        model: Who answers it; None for the session's own model.
         stop_reason: Why it is being stopped; None when it is not.
         stop_error: What the result shall say about the stop, when the reason alone does not.
     """
 
-    def __init__(self, turn_id: str, prompt_uuid: str, *, deadline: float = float("inf")) -> None:
+    def __init__(
+        self, turn_id: str, prompt_uuid: str, *, deadline_s: float | None = None, model: str | None = None
+    ) -> None:
         self.turn_id = turn_id
         self.prompt_uuid = prompt_uuid
-        self.deadline = deadline
+        self.deadline_s = deadline_s
+        self.deadline = float("inf") if deadline_s is None else trio.current_time() + deadline_s
+        self.model = model
         self.stop_reason: StopReason | None = None
         self.stop_error: CallError | None = None
         self._items: deque[TurnItem] = deque()
@@ -109,6 +115,10 @@ class Turn:
             self._ended_at = trio.current_time()
             for event in (self._ready, self._room, self._stirred, self._finished):
                 event.set()
+
+    def amend(self, result: TurnResult) -> None:
+        """Change how it has ended, for what is found out afterwards: its answer is not what was asked for."""
+        self._result = result
 
     def stir(self) -> None:
         """Wake `wait_stirred`: something happened that a stop in progress should know of."""

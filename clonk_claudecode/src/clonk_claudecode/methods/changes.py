@@ -101,6 +101,7 @@ class ChangeMethods(Methods):
         # Out of the store first: from then on no new turn finds it.
         if not await self._sessions.database.run(session_rows.delete_session, session.id):
             raise SessionNotFound(name)
+        self._sessions.queues.close(session.id)
         try:
             await forget(self._sessions.host, self._sessions.engine, session)
         finally:

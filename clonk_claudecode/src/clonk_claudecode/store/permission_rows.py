@@ -140,3 +140,11 @@ def _permission_of(row: tuple[Any, ...]) -> StoredPermission:
         updated_input=None if row[17] is None else json.loads(row[17]),
         interrupt=bool(row[18]),
     )
+
+
+def forget_turn(transaction: Transaction, session_id: str, turn_id: str) -> None:
+    """Delete what a turn has asked for, of which nothing is to be kept."""
+    transaction.execute(
+        "delete from permissions where session_id = :session_id and turn_id = :turn_id",
+        {"session_id": session_id, "turn_id": turn_id},
+    )

@@ -64,8 +64,17 @@ class ChatClient:
     Each exchange has a connection of its own, so that nothing waits on the network while a person thinks.
     """
 
-    def __init__(self, name: str, *, url: str, new: NewSession) -> None:
+    def __init__(self, name: str, *, url: str, new: NewSession, asked: Mapping[str, Any] | None = None) -> None:
+        """Talk to a session.
+
+        Args:
+            name: Its name.
+            url: Where the server is.
+            new: How to create it.
+            asked: Parameters of `claudecode.chat` that go with each prompt; attachments only with the first one.
+        """
         self._name = name
+        self._asked = dict(asked or {})
         self._url = url
         self._new = new
         self._is_talking = False
@@ -201,7 +210,10 @@ class ChatClient:
 
     def _send(self, prompt: str) -> int:
         """Send a prompt and show the answer. The first Ctrl-C stops the answer, the next one leaves it running."""
-        return self._turn(lambda client: client.stream("claudecode.chat", name=self._name, prompt=prompt), own=True)
+        asked = {"name": self._name, "prompt": prompt, **self._asked}
+        code = self._turn(lambda client: client.stream("claudecode.chat", **asked), own=True)
+        self._asked.pop("attachments", None)
+        return code
 
     def _follow(self, subscription: str) -> int:
         """Show a run of somebody else's from its beginning; Ctrl-C stops watching, not the run."""
@@ -264,6 +276,9 @@ class ChatClient:
                 raise
             return None
         changed = [name for name, value in self._new.params.items() if session.get(name) != value]
+        if "model" in changed:
+            changed.remove("model")
+            self._asked["model"] = self._new.model
         if changed:
             self._say(f"The session exists and keeps its own {', '.join(changed)}.")
         return session

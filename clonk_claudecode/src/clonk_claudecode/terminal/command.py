@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,13 @@ def chat(
     working_dir: Path | None = None,
     model: str | None = None,
     permission_mode: str | None = None,
+    max_turns: int | None = None,
+    max_budget_usd: float | None = None,
+    timeout_s: float | None = None,
+    attach: Sequence[Path] = (),
+    json_schema: Path | None = None,
+    queue: bool = False,
+    ephemeral: bool = False,
 ) -> int:
     """Talk to a Claude Code session in the terminal.
 
@@ -40,12 +48,21 @@ def chat(
         prompt: Send this and leave when it is answered.
         create: Create the session without asking when it does not exist.
         working_dir: Where a new session works; a folder on the server's machine.
-        model: Model of a new session: sonnet, opus, haiku, or a full name.
+        model: Model of a new session: sonnet, opus, haiku, or a full name. A session that is there already answers what
+            is asked here with it, and keeps its own.
         permission_mode: What a new session may do without asking: default, acceptEdits, plan, dontAsk or
             bypassPermissions.
+        max_turns: Calls of the model's API for one answer at most.
+        max_budget_usd: What one answer may cost at most, in dollars.
+        timeout_s: Seconds that one answer may take.
+        attach: An image or a text file that goes along with the first prompt; may be given several times.
+        json_schema: File with a JSON Schema: the answer is one JSON object that fits it.
+        queue: Wait while the session answers other prompts.
+        ephemeral: Leave no trace in the session.
     """
     from clonk_claudecode.terminal.client import ChatClient, NewSession
     from clonk_claudecode.terminal.link import SCHEMES
+    from clonk_claudecode.terminal.turn_options import UnusableFile, turn_params
 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -61,9 +78,22 @@ def chat(
     url = url or os.environ.get("CLONK_URL") or DEFAULT_URL
     if not url.startswith(SCHEMES):
         return _usage(f"{url!r} is no address; it begins with http://, https://, ws:// or wss://")
+    try:
+        asked = turn_params(
+            attach=attach,
+            json_schema=json_schema,
+            max_turns=max_turns,
+            max_budget_usd=max_budget_usd,
+            timeout_s=timeout_s,
+            queue=queue,
+            ephemeral=ephemeral,
+        )
+    except UnusableFile as error:
+        return _usage(str(error))
     client = ChatClient(
         session,
         url=url,
+        asked=asked,
         new=NewSession(
             create=create,
             working_dir=None if working_dir is None else str(working_dir.expanduser().absolute()),

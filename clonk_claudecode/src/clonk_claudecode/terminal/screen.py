@@ -68,17 +68,29 @@ class TurnView:
                 self._tool_use(event)
             case "tool_result":
                 self._tool_result(event)
+            case "done":
+                self.end_line()
+                self.done = event
+                self._done(event)
+            case _:
+                self._aside(event)
+
+    def _aside(self, event: Mapping[str, Any]) -> None:
+        """Show what is neither said nor done by Claude."""
+        match event.get("type"):
             case "permission_resolved":
                 self._line(Text(printable(resolved_text(event)), style="yellow"))
+            case "queued":
+                self._queued(event["position"])
             case "retrying":
                 self._retrying(event)
             case "gap":
                 count = event["to"] - event["from"] + 1
                 self._line(Text(f"{count} older events are no longer kept", style="yellow"))
-            case "done":
-                self.end_line()
-                self.done = event
-                self._done(event)
+
+    def _queued(self, position: int) -> None:
+        before = "one more" if position == 1 else f"{position} more"
+        self._line(Text(f"waiting for the session to answer {before}", style="dim"))
 
     def end_line(self) -> None:
         """End the line that is being written, if there is one."""
@@ -143,6 +155,9 @@ class TurnView:
         self._line(Text(f"the model {why}; try {event['attempt'] + 1} in {pause:.1f} s", style="yellow"))
 
     def _done(self, event: Mapping[str, Any]) -> None:
+        if event.get("output") is not None:
+            self._write(self._answer, json.dumps(event["output"], ensure_ascii=False))
+            self.end_line()
         error = event.get("error")
         if error is not None and event["outcome"] != "cancelled":
             self._line(Text(f"{event['outcome']}: {printable(str(error['message']))}", style="bold red"))
@@ -204,6 +219,8 @@ def message_texts(content: Any) -> Iterable[tuple[str, str]]:
         match block.get("type"):
             case "text":
                 yield "text", block.get("text", "")
+            case "image_file" | "text_file":
+                yield "text", f"[{block.get('name') or 'an image'}, {block.get('media_type')}]"
             case "tool_use":
                 yield "tool_use", f"{block.get('name', '')}  {tool_summary(block.get('input') or {})}"
             case "tool_result":

@@ -1,7 +1,7 @@
 """A prompt and its answer, as a run: what the client sees of the turn, what is kept of it, what others are told."""
 
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
 
@@ -13,15 +13,18 @@ from clonk_claudecode.engine.spec import SessionSpec
 from clonk_claudecode.engine.turn import Turn
 from clonk_claudecode.errors import SessionNotFound
 from clonk_claudecode.events import ChatEvent, PermissionResolved, ToolResult, ToolUse, TranscriptEntry
-from clonk_claudecode.messages import ChatDone, Started, StoredSession, TurnEnded
+from clonk_claudecode.messages import ChatDone, Queued, Started, StoredSession, TurnEnded
 from clonk_claudecode.metering.turns import note_usage, turn_usage
+from clonk_claudecode.output.structured import checked
 from clonk_claudecode.permissions.desk import PermissionDesk
+from clonk_claudecode.prompts.attachments import content_for_claude, content_for_history
 from clonk_claudecode.transcripts import delete_transcript
+from clonk_claudecode.turns.options import TurnOptions
 from clonk_claudecode.turns.recorder import Recorder, begin_turn
 from clonk_claudecode.turns.tool_audit import Denials, ToolAudit, note_unread, open_tool_audit
-from clonk_core.plugin import Call, Database, Host
+from clonk_core.plugin import Call, Database, Host, JsonValue
 
-AnswerEvent: TypeAlias = Started | ChatEvent | ChatDone
+AnswerEvent: TypeAlias = Queued | Started | ChatEvent | ChatDone
 
 END_S: Final = 5.0
 """To note the end of a turn that is being cancelled. A commit takes milliseconds; what could not be noted, the next
@@ -44,6 +47,7 @@ class Answerer:
         denials: What was decided about uses of tools.
         permissions: What waits for an answer.
         turn_began: Is told the session's id when a turn is in the store.
+        options: What the prompt asks of its own turn.
     """
 
     host: Host
@@ -54,8 +58,9 @@ class Answerer:
     denials: Denials
     turn_began: Callable[[str], None]
     permissions: PermissionDesk
+    options: TurnOptions = attrs.field(factory=TurnOptions)
 
-    async def answer(self, prompt: str, call: Call) -> AsyncIterator[AnswerEvent]:
+    async def answer(self, prompt: str, call: Call) -> AsyncGenerator[AnswerEvent, None]:
         """Say `prompt` to the session and yield what clients see of the turn, to its `done`."""
         turn_id = call.run_id or call.id
         prompt_uuid = str(uuid.uuid4())
@@ -68,7 +73,7 @@ class Answerer:
             if recorder is not None:
                 self.turn_began(self.session.id)
                 async with _noting_the_end(turn, recorder):
-                    await recorder.prompt(prompt, prompt_uuid)
+                    await recorder.prompt(await self._shown(prompt), prompt_uuid)
                     yield self._started(recorder.snapshot_id)
                     async for item in turn:
                         if isinstance(item, TranscriptEntry):
@@ -80,16 +85,18 @@ class Answerer:
                         elif isinstance(item, PermissionResolved):
                             await self.permissions.note_end(item)
                         yield item
+                    turn.amend(await checked(turn.result, self.options.output_schema))
         if recorder is None:  # it was deleted while this turn waited for its process
             await forget(self.host, self.engine, self.session)
             raise SessionNotFound(self.session.name)
-        spent = turn_usage(turn.result, tools.count, turn.duration_s, self.session.model)
+        spent = turn_usage(turn.result, tools.count, turn.duration_s, self._model)
         await self._tell_others(turn, recorder.snapshot_id, prompt)
         yield ChatDone(
             outcome=turn.result.outcome,
             error=None if turn.result.error is None else self.host.error_object(turn.result.error),
             snapshot_id=recorder.snapshot_id,
             usage=spent,
+            output=turn.result.output,
         )
 
     @asynccontextmanager
@@ -97,19 +104,36 @@ class Answerer:
         """Run the turn; the tools used in it are known to `tools` when it is over, whether they were shown or not."""
         turn: Turn | None = None
         try:
-            async with self.engine.turn(self.spec, prompt, turn_id=turn_id, prompt_uuid=prompt_uuid) as turn:
+            async with self.engine.turn(
+                self.spec,
+                content_for_claude(prompt, self.options.attachments),
+                turn_id=turn_id,
+                prompt_uuid=prompt_uuid,
+                deadline_s=self.options.timeout_s,
+                model=self.options.model,
+            ) as turn:
                 yield turn
         finally:
             if turn is not None:
                 with trio.move_on_after(END_S, shield=True):
                     await note_unread(turn, tools)
-                    await note_usage(self.database, turn, tools.count, self.session.model)
+                    await note_usage(self.database, turn, tools.count, self._model)
+
+    @property
+    def _model(self) -> str:
+        """Who answers."""
+        return self.options.model or self.session.model
+
+    async def _shown(self, prompt: str) -> JsonValue:
+        """Return the prompt as the history shows it; in a thread, since images are large."""
+        attachments = self.options.attachments
+        return await trio.to_thread.run_sync(content_for_history, prompt, attachments) if attachments else prompt
 
     def _started(self, snapshot_id: str | None) -> Started:
         return Started(
             session=self.session.name,
             session_id=self.session.id,
-            model=self.session.model,
+            model=self._model,
             snapshot_id=snapshot_id,
         )
 

@@ -32,8 +32,8 @@ class Recorder:
         """The node of the last message recorded; None without arbor."""
         return self._tree.head_id
 
-    async def prompt(self, prompt: str, entry_uuid: str) -> None:
-        """Record the prompt."""
+    async def prompt(self, prompt: JsonValue, entry_uuid: str) -> None:
+        """Record the prompt: its text, or blocks when there are attachments."""
         await self._add(await self._message("user", prompt, entry_uuid))
 
     async def entry(self, entry: TranscriptEntry) -> None:

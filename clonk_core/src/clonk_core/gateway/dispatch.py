@@ -41,6 +41,8 @@ class RealmDoor(Protocol):
 
     def count_runs(self, caller_id: str | None) -> int: ...
 
+    async def find_repeat(self, method: Method, params: JsonValue, caller: Caller) -> Following | None: ...
+
     async def invoke(
         self,
         method: Method,
@@ -132,7 +134,7 @@ class Gateway:
                 pending = self._records.call(request, connection, call_id, notes)
                 if pending is not None:
                     await pending
-            if isinstance(answer, Following) and answer.after == 0:
+            if isinstance(answer, Following) and answer.after == 0 and not answer.repeated:
                 self._log.info("run started", method=request.method, subscription=answer.run.id)
         return answer
 
@@ -260,11 +262,15 @@ class Gateway:
     ) -> Reply | Following:
         if method.hands_on:
             return await realm.invoke(method, request.params, grant.caller, call_id, deadline_s=method.deadline_s)
+        # First, since a request that starts nothing needs no place for a run.
+        answer: Reply | Following | None = await realm.find_repeat(method, request.params, grant.caller)
+        if answer is not None:
+            return answer
         with self._admission.run(grant, realm.count_runs):
             answer = await realm.invoke(
                 method, request.params, grant.caller, call_id, target=target, deadline_s=method.deadline_s
             )
-        if isinstance(answer, Following):
+        if isinstance(answer, Following) and not answer.repeated:
             connection.note_run(answer.run)
         return answer
 

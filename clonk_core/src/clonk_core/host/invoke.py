@@ -2,17 +2,20 @@
 
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, cast
 
 from clonk_core.boundary import plugin_boundary
 from clonk_core.errors import PluginError
+from clonk_core.host.repeats import Repeats
 from clonk_core.ids import new_id
 from clonk_core.interfaces.runs import Following
 from clonk_core.messages import Call, Caller, JsonValue, Reply, StopReason
 from clonk_core.methods import Method
 from clonk_core.runs.book import RunBook
+from clonk_core.runs.journal import RequestKey
 from clonk_core.runs.producer import RunControl
 from clonk_core.wire.converter import Converter
 
@@ -30,6 +33,21 @@ class Invoker:
         self._converter = converter
         self._runs = runs
         self._current = current
+        self._repeats = Repeats(converter, runs)
+
+    async def find_repeat(self, method: Method, params: JsonValue, caller: Caller) -> Following | None:
+        """Return the run that an earlier request of this caller's with the same key has started.
+
+        Raises:
+            InvalidParams: The arguments do not fit.
+            Conflict: The earlier request had other parameters.
+        """
+        if method.idempotency_key is None or not params:
+            return None
+        if isinstance(params, Mapping) and params.get(method.idempotency_key) is None:
+            return None
+        key = self._repeats.key_of(method, self._converter.decode_arguments(method, params))
+        return None if key is None else await self._repeats.find(method, caller, key)
 
     async def invoke(
         self,
@@ -59,7 +77,12 @@ class Invoker:
         """
         arguments = self._converter.decode_arguments(method, params)
         if method.streaming and not method.hands_on:
-            return await self._start(method, arguments, caller, call_id, target, deadline_s, reaches)
+            starting = partial(self._start, method, arguments, caller, call_id, target, deadline_s, reaches)
+            key = self._repeats.key_of(method, arguments)
+            if key is None:
+                return await starting(None)
+            async with self._repeats.hold(method, caller, key):
+                return await self._repeats.find(method, caller, key) or await starting(key)
         call = Call(
             id=call_id, caller=caller, method=method.name, deadline_at=_deadline_at(deadline_s), reaches=reaches
         )
@@ -84,6 +107,7 @@ class Invoker:
         target: str | None,
         deadline_s: float | None,
         reaches: Callable[[str], bool] | None,
+        key: RequestKey | None,
     ) -> Following:
         """Start a run.
 
@@ -121,6 +145,7 @@ class Invoker:
                 durable=method.durable,
                 deadline_s=deadline_s,
                 run_id=call.run_id,
+                key=key,
             )
         finally:
             self._current.reset(token)

@@ -182,6 +182,13 @@ class Realm:
                 if run.caller.id == caller_id:
                     nursery.start_soon(run.stop, "cancelled")
 
+    async def find_repeat(self, method: Method, params: JsonValue, caller: Caller) -> Following | None:
+        """Return the run that an earlier request with the same idempotency key has started; see `Invoker`."""
+        try:
+            return await self.invoker.find_repeat(method, params, caller)
+        except InvalidParams as error:
+            raise _named(error, method.name) from error
+
     async def invoke(
         self,
         method: Method,

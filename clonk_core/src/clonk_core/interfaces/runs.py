@@ -62,7 +62,14 @@ class Run(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Following:
-    """The answer of a streaming method: follow `run` after event number `after`."""
+    """The answer of a streaming method: follow `run` after event number `after`.
+
+    Attributes:
+        run: Which run.
+        after: Number of the last event that the caller has already.
+        repeated: The run was there before: an earlier request with the same idempotency key has started it.
+    """
 
     run: Run
     after: int = 0
+    repeated: bool = False

@@ -16,7 +16,7 @@ from clonk_core.interfaces.storage import Database
 from clonk_core.messages import Caller, ErrorObject, StopReason
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.runs.endings import Encode, Endings
-from clonk_core.runs.journal import Journal, RunRecord
+from clonk_core.runs.journal import Journal, RequestKey, RunRecord
 from clonk_core.runs.limits import RunLimits
 from clonk_core.runs.pins import Pins
 from clonk_core.runs.producer import MakeEvents
@@ -87,6 +87,7 @@ class RunBook:
         deadline_s: float | None = None,
         encode: Encode | None = None,
         run_id: str | None = None,
+        key: RequestKey | None = None,
     ) -> Run:
         """Begin a run; it is stored before this returns. The generator sees the context variables of this task.
 
@@ -99,6 +100,7 @@ class RunBook:
             deadline_s: Longest time it may take, in seconds; None for no limit.
             encode: Gives the JSON text of this run's events, the book's own when None.
             run_id: A new identifier, made by who calls because the call's own message already bears it.
+            key: Of the request, stored with a durable run and as long as it. Nobody else may be starting one with it.
 
         Raises:
             StorageFull: It could not be stored; nothing was begun.
@@ -123,7 +125,7 @@ class RunBook:
         if durable:
             # Shielded, since a run that is stored has to be lived. As long as one commit.
             with trio.CancelScope(shield=True):
-                await self._journal.begin(start.id, method, caller, start.started_at, target)
+                await self._journal.begin(start.id, method, caller, start.started_at, target, key)
             log = StoredLog(start.id, self._journal, self._limits, self._clock_time)
             run = DurableRun(start, log, self._pins)
         else:
@@ -164,6 +166,17 @@ class RunBook:
             shown = subscription[:64]
             raise NotFound(f"there is no run {shown!r}, or it is kept no more", subscription=shown)
         return run
+
+    async def find_by_key(self, method: str, caller: Caller, text: str) -> tuple[Run, str] | None:
+        """Return the run that this caller's request with a key has started, and the digest of that request.
+
+        Raises:
+            Unavailable: It was cut off by a crash, and the disk has no room for its last event yet.
+            StorageError: The database cannot be read.
+        """
+        found = await self._journal.find_key(method, caller, text)
+        run = None if found is None else await self._look_up(found[0])
+        return None if found is None or run is None else (run, found[1])
 
     async def _look_up(self, subscription: str) -> Run | None:
         record: RunRecord | None = None

@@ -16,8 +16,10 @@ from clonk_core.runs.endings import Ending
 from clonk_core.runs.limits import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
 
 _INSERT_RUN: Final = """
-insert into runs (id, tenant, caller, caller_kind, method, target, state, last_seq, stored_bytes, started_at)
-values (:id, :tenant, :caller, :caller_kind, :method, :target, 'running', 0, 0, :started_at)
+insert into runs (id, tenant, caller, caller_kind, method, target, state, last_seq, stored_bytes, started_at,
+    idempotency_key, request_digest)
+values (:id, :tenant, :caller, :caller_kind, :method, :target, 'running', 0, 0, :started_at,
+    :idempotency_key, :request_digest)
 """
 _INSERT_CHUNK: Final = """
 insert into run_events (run_id, first_seq, last_seq, payload_bytes, payloads)
@@ -42,6 +44,10 @@ _FIND_RUN: Final = """
 select id, tenant, caller, caller_kind, method, target, state, outcome, last_seq, started_at, ended_at from runs
 where id = :id
 """
+_FIND_KEY: Final = """
+select id, request_digest from runs
+where tenant = :tenant and caller = :caller and method = :method and idempotency_key = :idempotency_key
+"""
 _LIST_RUNS: Final = """
 select id, tenant, caller, caller_kind, method, target, state, outcome, last_seq, started_at, ended_at from runs
 where tenant = :tenant and caller = :caller and id < :before order by id desc limit :limit
@@ -60,6 +66,19 @@ _AFTER_EVERY_ID: Final = "~"
 
 _DROP_CHUNKS_AT_ONCE: Final = 500
 """Chunks dropped in one transaction, so that no writer waits long for the sweep."""
+
+
+@attrs.frozen(kw_only=True)
+class RequestKey:
+    """What tells a request that was sent twice from a new one.
+
+    Attributes:
+        text: The key, as the caller made it up.
+        digest: Of all else in the request.
+    """
+
+    text: str
+    digest: str
 
 
 @attrs.frozen(kw_only=True)
@@ -102,8 +121,16 @@ class Journal:
         self._database = database
         self._metrics = metrics
 
-    async def begin(self, run_id: str, method: str, caller: Caller, started_at: str, target: str | None = None) -> None:
-        """Store a run that begins."""
+    async def begin(
+        self,
+        run_id: str,
+        method: str,
+        caller: Caller,
+        started_at: str,
+        target: str | None = None,
+        key: RequestKey | None = None,
+    ) -> None:
+        """Store a run that begins, with the key of its request in the same transaction."""
         bindings = {
             "id": run_id,
             "tenant": caller.tenant,
@@ -112,6 +139,8 @@ class Journal:
             "method": method,
             "target": target,
             "started_at": started_at,
+            "idempotency_key": None if key is None else key.text,
+            "request_digest": None if key is None else key.digest,
         }
         await self._database.write_grouped(_execute, _INSERT_RUN, bindings)
 
@@ -142,6 +171,12 @@ class Journal:
         """Return a run, None when it was never there or is kept no more."""
         row = await self._database.read(_one, _FIND_RUN, {"id": run_id})
         return None if row is None else _record(row)
+
+    async def find_key(self, method: str, caller: Caller, text: str) -> tuple[str, str] | None:
+        """Return the run that a caller's request with this key has started, and the digest of that request."""
+        bindings = {"tenant": caller.tenant, "caller": caller.id, "method": method, "idempotency_key": text}
+        row = await self._database.read(_one, _FIND_KEY, bindings)
+        return None if row is None else (row[0], row[1])
 
     async def runs_of(self, caller: Caller, *, limit: int, before: str | None) -> list[RunRecord]:
         """Return a caller's runs, newest first, those before the run `before`."""

@@ -1,8 +1,8 @@
 """The hash of a contract: changes when, and only when, what callers rely on changes.
 
 Part of the contract: names, types, bounds, defaults, which parameters are required and their order (they may be given
-by position), scope, streaming, durability, the hints for clients, the kinds of error. Not part of it: prose, the order
-of an object's members, the order of choices, the names of Python classes.
+by position), scope, streaming, durability, the hints for clients, the idempotency key, the kinds of error. Not part of
+it: prose, the order of an object's members, the order of choices, the names of Python classes.
 """
 
 import hashlib
@@ -39,6 +39,7 @@ def method_contract(name: str, scopes: Sequence[str], signature: Signature, opti
         "durable": options.durable,
         "hints": [options.read_only, options.destructive, options.idempotent],
         **_narrowing(options),
+        **({} if options.idempotency_key is None else {"idempotency_key": options.idempotency_key}),
         "errors": sorted([error.kind, _leaf(error).kind] for error in set(options.errors)),
     }
 

@@ -69,6 +69,7 @@ def _method(
         "x-clonk-anonymous": method.anonymous,
         "x-clonk-streaming": method.streaming,
         "x-clonk-durable": method.durable,
+        "x-clonk-idempotency-key": method.idempotency_key,
         "x-clonk-hash": method.hash,
         "x-clonk-hints": {
             "read_only": method.read_only,

@@ -225,6 +225,7 @@ def _method(activation: Activation, attribute: str, function: Any, options: Meth
         read_only=options.read_only,
         destructive=options.destructive,
         idempotent=options.idempotent,
+        idempotency_key=options.idempotency_key,
         deadline_s=options.deadline_s,
         errors=options.errors,
         params_schema=params_schema(signature),

@@ -91,6 +91,7 @@ def inspect_method(
     streaming = generates or hands_on or _iterates(hints["return"])
     _check_options(options, place, streaming=streaming)
     _check_target(options, parameters, place)
+    _check_idempotency_key(options, members, place)
     return Signature(
         summary=prose.summary,
         description=prose.prose,
@@ -278,6 +279,17 @@ def _check_scope(scope: str | Sequence[str] | None, place: str) -> None:
 def _check_target(options: MethodOptions, parameters: Sequence[Parameter], place: str) -> None:
     if options.target is not None and options.target not in {parameter.name for parameter in parameters}:
         raise SchemaError(place, f"target={options.target!r} is none of the parameters")
+
+
+def _check_idempotency_key(options: MethodOptions, members: Sequence[Member], place: str) -> None:
+    name = options.idempotency_key
+    if name is None:
+        return
+    if not options.durable:
+        raise SchemaError(place, "only a durable method's runs are kept, by which a repeated request could be known")
+    member = next((one for one in members if one.name == name), None)
+    if member is None or member.required or member.default is not None:
+        raise SchemaError(place, f"idempotency_key={name!r} must be a parameter with the default None")
 
 
 def _check_errors(errors: Sequence[Any], place: str) -> None:

@@ -1,0 +1,1 @@
+"""Answers in a form that the caller has asked for."""
