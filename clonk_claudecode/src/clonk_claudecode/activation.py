@@ -14,6 +14,7 @@ from clonk_claudecode.methods.permissions import PermissionMethods
 from clonk_claudecode.methods.sessions import SessionMethods
 from clonk_claudecode.methods.sharing import SharingMethods
 from clonk_claudecode.methods.usage import UsageMethods
+from clonk_claudecode.mirror.keeper import Keeper
 from clonk_claudecode.sessions import Sessions
 from clonk_claudecode.setup import engine_settings
 from clonk_claudecode.store import session_rows
@@ -51,6 +52,7 @@ class ClaudeCode(
                 complete=credentials.complete,
                 log=host.log,
                 metrics=sessions.metrics,
+                keeper=Keeper(sessions.database, host.data_dir / CONFIG_FOLDER, host.log),
             ) as engine,
             trio.open_nursery() as background,
         ):

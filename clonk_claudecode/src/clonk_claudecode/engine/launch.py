@@ -43,7 +43,7 @@ def contradicts(error: ProcessDied, *, resume: bool) -> bool:
     return any(sign in line for line in error.stderr)
 
 
-def build_arguments(spec: SessionSpec, *, resume: bool) -> tuple[str, ...]:
+def build_arguments(spec: SessionSpec, *, resume: bool, mirror: bool = False) -> tuple[str, ...]:
     """Return the binary's arguments. Neither prompt nor system prompt is one of them: everyone can see arguments."""
     return (
         "-p",
@@ -61,12 +61,13 @@ def build_arguments(spec: SessionSpec, *, resume: bool) -> tuple[str, ...]:
         *(f"--disallowedTools={rule}" for rule in spec.disallowed_tools),
         *(f"--add-dir={folder}" for folder in spec.add_dirs),
         *(("--resume" if resume else "--session-id"), spec.claude_session_id),
+        *(("--session-mirror",) if mirror else ()),
         *spec.extra_args,
     )
 
 
 async def launch(
-    spec: SessionSpec, settings: EngineSettings, binary: Binary, *, mark: str, resume: bool
+    spec: SessionSpec, settings: EngineSettings, binary: Binary, *, mark: str, resume: bool, mirror: bool = False
 ) -> BinaryProcess:
     """Start the process of a session.
 
@@ -86,7 +87,7 @@ async def launch(
         credential_pipe(settings.credential) as (descriptors, variables),
         system_prompt_file(spec.system_prompt, settings.isolation.user) as (prompt_descriptors, prompt_arguments),
     ):
-        argv = (str(binary.path), *build_arguments(spec, resume=resume), *prompt_arguments)
+        argv = (str(binary.path), *build_arguments(spec, resume=resume, mirror=mirror), *prompt_arguments)
         command = Command(
             argv=_isolated(argv, spec, settings),
             env={**build_environment(settings, mark=mark), **variables},
