@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from claude_agent_sdk import SessionStore
+from claude_agent_sdk import SessionStore, fold_session_summary
 from claude_agent_sdk.testing import run_session_store_conformance
 
 from clonk_claudecode.mirror.entries import entry_of
@@ -50,6 +50,14 @@ class ClonkStore(SessionStore):
                     name = session.id.removeprefix(f"{project_key}/")
                     found.append({"session_id": name, "mtime": int(stored.written_at.timestamp() * 1000)})
         return found
+
+    async def list_session_summaries(self, project_key: str) -> Any:
+        """Folded when they are asked for: the store keeps none."""
+        summaries = []
+        for one in await self.list_sessions(project_key):
+            key: Any = {"project_key": project_key, "session_id": one["session_id"]}
+            summaries.append({**fold_session_summary(None, key, await self.load(key)), "mtime": one["mtime"]})
+        return summaries
 
     async def delete(self, key: Any) -> None:
         if "subpath" in key:

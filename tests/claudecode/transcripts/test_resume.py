@@ -1,4 +1,4 @@
-"""Sessions resume from the store alone, on the real binary: its files gone, another machine, another folder, a crash."""
+"""Sessions resume from the store alone: the binary's files gone, another machine, another folder, a crash."""
 
 import json
 import shutil
