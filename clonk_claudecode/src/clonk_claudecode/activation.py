@@ -11,6 +11,7 @@ from clonk_claudecode.methods.changes import ChangeMethods
 from clonk_claudecode.methods.chat import ChatMethods
 from clonk_claudecode.methods.history import HistoryMethods
 from clonk_claudecode.methods.permissions import PermissionMethods
+from clonk_claudecode.methods.search import SearchMethods
 from clonk_claudecode.methods.sessions import SessionMethods
 from clonk_claudecode.methods.sharing import SharingMethods
 from clonk_claudecode.methods.usage import UsageMethods
@@ -23,7 +24,7 @@ from clonk_core.plugin import Host
 
 
 class ClaudeCode(
-    SessionMethods, ChangeMethods, ChatMethods, HistoryMethods, PermissionMethods, SharingMethods, UsageMethods
+    SessionMethods, ChangeMethods, ChatMethods, HistoryMethods, PermissionMethods, SharingMethods, UsageMethods, SearchMethods
 ):
     """Claude Code sessions: create one, send it prompts, read its history."""
 
