@@ -9,13 +9,13 @@ from clonk_claudecode.engine.engine import open_engine
 from clonk_claudecode.metering.cut_off import close_cut_usage
 from clonk_claudecode.methods.changes import ChangeMethods
 from clonk_claudecode.methods.chat import ChatMethods
+from clonk_claudecode.methods.exchange import ExchangeMethods
 from clonk_claudecode.methods.history import HistoryMethods
 from clonk_claudecode.methods.permissions import PermissionMethods
 from clonk_claudecode.methods.search import SearchMethods
 from clonk_claudecode.methods.sessions import SessionMethods
 from clonk_claudecode.methods.sharing import SharingMethods
 from clonk_claudecode.methods.usage import UsageMethods
-from clonk_claudecode.mirror.keeper import Keeper
 from clonk_claudecode.sessions import Sessions
 from clonk_claudecode.setup import engine_settings
 from clonk_claudecode.store import session_rows
@@ -53,7 +53,7 @@ class ClaudeCode(
                 complete=credentials.complete,
                 log=host.log,
                 metrics=sessions.metrics,
-                keeper=Keeper(sessions.database, host.data_dir / CONFIG_FOLDER, host.log),
+                keeper=sessions.keeper,
             ) as engine,
             trio.open_nursery() as background,
         ):

@@ -10,9 +10,11 @@ from clonk_claudecode.errors import SessionNotFound
 from clonk_claudecode.messages import Session, StoredSession
 from clonk_claudecode.metering.budgets import Budgets
 from clonk_claudecode.metrics import CountedSessions
+from clonk_claudecode.mirror.keeper import Keeper
 from clonk_claudecode.permissions.callers import refuse_sessions
 from clonk_claudecode.permissions.desk import PermissionDesk
 from clonk_claudecode.settings import ClaudeCodeSettings
+from clonk_claudecode.setup import CONFIG_FOLDER
 from clonk_claudecode.sharing.watching import Watching
 from clonk_claudecode.store import session_rows
 from clonk_claudecode.turns.tool_audit import Denials
@@ -33,6 +35,7 @@ class Sessions:
         permissions: What waits for an answer.
         budgets: What may be spent.
         watching: Who watches which session.
+        keeper: Keeps the transcripts.
         engine: Runs the processes; None while it is starting and after it has failed.
         background: For tasks that outlive a call; None as the engine.
     """
@@ -49,6 +52,7 @@ class Sessions:
         self.budgets = Budgets(self.settings.budgets, self.database)
         self.watching = Watching()
         self.permissions = PermissionDesk(self.database, self.settings.permissions, host.log, now=now)
+        self.keeper = Keeper(self.database, host.data_dir / CONFIG_FOLDER, host.log)
         self.engine: Engine | None = None
         self.background: trio.Nursery | None = None
 
