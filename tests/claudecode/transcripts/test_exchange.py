@@ -14,7 +14,7 @@ import trio
 
 from clonk_claudecode.exchange.export import PIECE_CHARS
 from clonk_claudecode.exchange.parse import conversation, read_transcript
-from clonk_claudecode.testing.script import Rule, Text, ToolUse
+from clonk_claudecode.testing.script import Reply, Rule, Text, ToolUse
 from clonk_claudecode.testing.scripted_model import ScriptedModel
 from clonk_core.errors import CallError
 from clonk_core.plugin import InvalidParams
@@ -71,7 +71,9 @@ def lines(*entries: Any) -> str:
 async def told(hub: TestHost, model: ScriptedModel, workspace: Path) -> TestHost:
     """A hub with a session that used a tool."""
     write = ToolUse("Bash", {"command": "printf '\\033[31m```red'", "description": "paint"})
-    model.add(Rule("paint", [["I shall **paint**.", write], "done"]), Rule("long", [Text("word " * 30_000, deltas=3)]))
+    model.add(
+        Rule("paint", [Reply(["I shall **paint**.", write]), "done"]), Rule("long", [Text("word " * 30_000, deltas=3)])
+    )
     await hub.client.call(
         "claudecode.create", name="one", working_dir=str(workspace), permission_mode="bypassPermissions"
     )
@@ -324,7 +326,7 @@ async def test_the_command_line_exports_and_imports(told: TestHost, tmp_path: Pa
         environ = {**os.environ, "CLONK_URL": addresses.http.url("http")}
 
         async def clonk(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-            command = [Path(sys.executable).with_name("clonk"), *arguments]
+            command = [str(Path(sys.executable).with_name("clonk")), *arguments]
             return await trio.run_process(
                 command, capture_stdout=True, capture_stderr=True, check=False, env=environ, stdin=stdin
             )
