@@ -18,7 +18,6 @@ class SearchMethods(Methods):
 
     @method(
         scope=("read", "chat"),
-        target="name",
         narrows=True,
         read_only=True,
         idempotent=True,
