@@ -20,35 +20,40 @@ PAGE: Final = 200
 """Entries read at once; a large one has some hundred KiB."""
 
 
-async def read_entries(database: Database, session_id: str, path: str = MAIN) -> AsyncIterator[Entry]:
-    """Yield the entries of a session's transcript, in the order they were written.
+async def read_entries(database: Database, claude_session_id: str, path: str = MAIN) -> AsyncIterator[Entry]:
+    """Yield the entries of a conversation's transcript, in the order they were written.
 
     Args:
         database: `claudecode.db`.
-        session_id: Clonk's own id of the session.
+        claude_session_id: UUID of the conversation.
         path: Which one: its own, or that of a subagent.
     """
     after: int | None = 0
     while after is not None:
-        page, after = await database.read(transcript_rows.read_page, session_id, path, after, PAGE)
+        page, after = await database.read(transcript_rows.read_page, claude_session_id, path, after, PAGE)
         for entry in page:
             yield entry
 
 
 def store_transcript(
-    transaction: Transaction, session_id: str, transcript: Mapping[str, Sequence[Entry]], now: datetime
+    transaction: Transaction,
+    session_id: str,
+    claude_session_id: str,
+    transcript: Mapping[str, Sequence[Entry]],
+    now: datetime,
 ) -> None:
-    """Put a transcript in the place of what a session has, as a part of a transaction.
+    """Put a transcript in the place of what a conversation has, as a part of a transaction.
 
     Args:
         transaction: Of `claudecode.db`.
         session_id: Clonk's own id of the session, which is stored already.
+        claude_session_id: UUID of the conversation.
         transcript: Entries by path.
         now: The clock time.
     """
-    transcript_rows.delete_entries(transaction, session_id)
+    transcript_rows.delete_entries(transaction, claude_session_id)
     for path, entries in transcript.items():
-        transcript_rows.append_entries(transaction, session_id, path, entries, now)
+        transcript_rows.append_entries(transaction, session_id, claude_session_id, path, entries, now)
 
 
 async def write_transcript(
@@ -62,7 +67,7 @@ async def write_transcript(
         session: The session. Entries should bear its `claude_session_id`; see `with_session_id`.
         transcript: Entries by path; `MAIN` is its own.
     """
-    await database.run(store_transcript, session.id, transcript, datetime.now(UTC))
+    await database.run(store_transcript, session.id, session.claude_session_id, transcript, datetime.now(UTC))
     # The binary's files would seem to be ahead; without them they are written anew at the next start.
     await trio.to_thread.run_sync(delete_transcript, data_dir, session.claude_session_id)
 

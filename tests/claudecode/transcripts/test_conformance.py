@@ -34,7 +34,7 @@ class ClonkStore(SessionStore):
         await self._database.run(session_rows.insert_session, session)
         rows = [entry_of(entry) for entry in entries]
         path = key.get("subpath", MAIN)
-        await self._database.run(transcript_rows.append_entries, session.id, path, rows, datetime.now(UTC))
+        await self._database.run(transcript_rows.append_entries, session.id, session.id, path, rows, datetime.now(UTC))
 
     async def load(self, key: Any) -> Any:
         path = key.get("subpath", MAIN)
@@ -63,7 +63,7 @@ class ClonkStore(SessionStore):
         if "subpath" in key:
             await self._database.run(transcript_rows.delete_entries, self._id(key), key["subpath"])
         else:
-            await self._database.run(session_rows.delete_session, self._id(key))
+            await self._database.run(session_rows.delete_session, self._id(key))  # and with it what it said
 
     async def list_subkeys(self, key: Any) -> Any:
         paths = await self._database.read(transcript_rows.stored_paths, self._id(key))
@@ -91,13 +91,13 @@ async def test_an_entry_that_comes_twice_is_kept_once(database: Database, sessio
     store = transcript_rows
     message, title = entry_of({"type": "user", "uuid": "u1"}), entry_of({"type": "custom-title", "customTitle": "t"})
     for expected in (2, 1):  # a title has no uuid: it may well be set twice
-        added = await database.run(store.append_entries, session.id, path, [message, title], datetime.now(UTC))
+        added = await database.run(store.append_entries, session.id, "c", path, [message, title], datetime.now(UTC))
         assert added == expected
-    found = [entry async for entry in read_entries(database, session.id, path)]
+    found = [entry async for entry in read_entries(database, "c", path)]
     assert found == [message, title, title]
 
 
 async def test_entries_of_a_session_that_is_gone_are_dropped(database: Database) -> None:
     row = entry_of({"type": "user", "uuid": "u1"})
-    assert await database.run(transcript_rows.append_entries, "sess_gone", MAIN, [row], datetime.now(UTC)) == 0
-    assert [entry async for entry in read_entries(database, "sess_gone")] == []
+    assert await database.run(transcript_rows.append_entries, "sess_gone", "c", MAIN, [row], datetime.now(UTC)) == 0
+    assert [entry async for entry in read_entries(database, "c")] == []

@@ -325,11 +325,9 @@ async def test_the_command_line_exports_and_imports(told: TestHost, tmp_path: Pa
     async with served(told) as addresses:
         environ = {**os.environ, "CLONK_URL": addresses.http.url("http")}
 
-        async def clonk(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        async def clonk(*arguments: str) -> subprocess.CompletedProcess[bytes]:
             command = [str(Path(sys.executable).with_name("clonk")), *arguments]
-            return await trio.run_process(
-                command, capture_stdout=True, capture_stderr=True, check=False, env=environ, stdin=stdin
-            )
+            return await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False, env=environ)
 
         markdown = await clonk("export", "one")
         assert (markdown.returncode, markdown.stdout.decode()) == (0, await exported(told, "one"))
@@ -338,14 +336,9 @@ async def test_the_command_line_exports_and_imports(told: TestHost, tmp_path: Pa
         file.write_bytes(jsonl.stdout)
         made = await clonk("import", str(file), "--name", "two", "--working-dir", str(workspace))
         assert (made.returncode, made.stdout.split(b":")[0]) == (0, b"two")
-        piped = await clonk("import", "/dev/stdin", "--name", "three", stdin=jsonl.stdout)
-        assert piped.returncode == 0
-        assert len(await told.client.call("claudecode.history", name="three")) == 5
         for arguments, code, said in (
-            (("export", "none"), 1, b"no session"),
             (("import", str(file), "--name", "two"), 1, b"two"),
             (("import", str(tmp_path / "none"), "--name", "x"), 2, b"cannot be read"),
-            (("export", "one", "--url", "nowhere"), 2, b"is no address"),
             (("export", "one", "--url", "http://127.0.0.1:1"), 3, b"clonk serve"),
         ):
             refused = await clonk(*arguments)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from claude_agent_sdk import project_key_for_directory
 
@@ -62,7 +63,7 @@ class Copies:
         return [json.loads(line) for line in self.files.file(path).read_text().splitlines()]
 
     async def in_store(self, path: str = MAIN) -> list[Any]:
-        return [json.loads(one.text) async for one in read_entries(self.database, self.spec.session_id, path)]
+        return [json.loads(one.text) async for one in read_entries(self.database, self.spec.claude_session_id, path)]
 
 
 @pytest.fixture
@@ -201,3 +202,32 @@ def test_the_folder_of_a_working_directory_is_called_as_the_binary_calls_it(work
     assert folder_name(working_dir) == name
     if working_dir.isascii():
         assert folder_name(working_dir) == project_key_for_directory(working_dir)
+
+
+async def test_a_session_that_goes_on_in_another_conversation_leaves_the_first_one_alone(copies: Copies) -> None:
+    await copies.store([message(1), message(2), message(3)])
+    first = copies.spec
+    copies.spec = attrs.evolve(first, claude_session_id="0b39a1d2-5b2f-4c3e-9a77-0123456789ab")
+    copies.write([message(1)])
+    assert await copies.keeper.prepare(copies.spec)
+    assert copies.in_file() == await copies.in_store() == [message(1)]
+    copies.spec = first
+    assert await copies.in_store() == [message(1), message(2), message(3)]
+
+
+async def test_a_file_that_may_be_written_to_stays_as_it_is_and_one_that_is_gone_is_written(copies: Copies) -> None:
+    await copies.store([message(1), message(2)])
+    assert await copies.keeper.prepare(copies.spec, in_use=True)
+    assert copies.in_file() == [message(1), message(2)]
+    copies.write([message(1)], end=b'{"half')
+    before = copies.files.file(MAIN).read_bytes()
+    assert await copies.keeper.prepare(copies.spec, in_use=True)
+    assert copies.files.file(MAIN).read_bytes() == before
+
+
+async def test_a_file_in_which_nothing_can_be_read_is_set_aside(copies: Copies) -> None:
+    copies.write([], end=b"\0" * 100)
+    assert not await copies.keeper.prepare(copies.spec)
+    assert copies.files.states() == {}
+    (aside,) = copies.config_dir.glob("projects/*/*.jsonl.replaced")
+    assert aside.read_bytes() == b"\0" * 100

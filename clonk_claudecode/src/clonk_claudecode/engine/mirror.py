@@ -26,8 +26,12 @@ NOT_KEPT: Final = "a transcript could not be kept; the next start takes it from 
 class TranscriptKeeper(Protocol):
     """Keeps the transcripts of sessions, apart from the binary's own files."""
 
-    async def prepare(self, spec: SessionSpec) -> bool:
+    async def prepare(self, spec: SessionSpec, *, in_use: bool = False) -> bool:
         """Bring what is kept and the binary's files in step before a process starts.
+
+        Args:
+            spec: The session.
+            in_use: Whether another process of the conversation may be running, such as when a fork of it is made.
 
         Returns:
             Whether there is a conversation to resume.
@@ -52,7 +56,7 @@ class FilesAlone:
     def __init__(self, settings: EngineSettings) -> None:
         self._config_dir = settings.config_dir
 
-    async def prepare(self, spec: SessionSpec) -> bool:
+    async def prepare(self, spec: SessionSpec, *, in_use: bool = False) -> bool:
         """Whether the binary has a file of that conversation."""
         return await trio.to_thread.run_sync(has_transcript, self._config_dir, spec.claude_session_id)
 

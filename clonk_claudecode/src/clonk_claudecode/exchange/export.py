@@ -78,14 +78,14 @@ async def _json(database: Database, session: StoredSession) -> AsyncIterator[str
 
 
 async def _jsonl(database: Database, session: StoredSession, *, subagents: bool) -> AsyncIterator[str]:
-    async for entry in read_entries(database, session.id):
+    async for entry in read_entries(database, session.claude_session_id):
         yield entry.text + "\n"
     if not subagents:
         return
-    for stored in await database.read(transcript_rows.stored_paths, session.id):
+    for stored in await database.read(transcript_rows.stored_paths, session.claude_session_id):
         if stored.path != MAIN:
             yield _dumps({"type": SUBAGENT_MARK, "path": stored.path}) + "\n"
-            async for entry in read_entries(database, session.id, stored.path):
+            async for entry in read_entries(database, session.claude_session_id, stored.path):
                 yield entry.text + "\n"
 
 

@@ -60,7 +60,7 @@ class ExchangeMethods(Methods):
     async def _take_over(self, session: StoredSession) -> None:
         """Take the transcript of a session that an earlier version has left in the binary's file into the store."""
         sessions = self._sessions
-        stored = await sessions.database.read(transcript_rows.stored_paths, session.id)
+        stored = await sessions.database.read(transcript_rows.stored_paths, session.claude_session_id)
         is_parked = sessions.engine is not None and sessions.engine.state(session.id) == "parked"
         if is_parked and all(one.path != MAIN for one in stored):
             await sessions.keeper.catch_up(session_spec(session, sessions.settings))
@@ -188,5 +188,5 @@ def _insert(
     for message in messages:
         if message_rows.add_message(transaction, **message) is None:
             raise SessionNotFound(session.name)
-    store_transcript(transaction, session.id, read.entries, session.created_at)
+    store_transcript(transaction, session.id, session.claude_session_id, read.entries, session.created_at)
     return True

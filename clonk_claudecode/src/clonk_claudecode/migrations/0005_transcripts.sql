@@ -1,15 +1,19 @@
 -- The transcripts of conversations, entry by entry as Claude Code wrote them, so that a session resumes from here alone.
+-- A session goes on in another conversation (Claude Code's own id) when it goes back; the one that it left stays.
 create table transcript_entries (
-    session_id text not null references sessions (id) on delete cascade,
+    conversation text not null,
     path text not null,
     seq integer not null,
+    session_id text not null references sessions (id) on delete cascade,
     uuid text,
     entry text not null,
     written_at text not null,
-    primary key (session_id, path, seq)
+    primary key (conversation, path, seq)
 );
 
-create unique index transcript_entries_by_uuid on transcript_entries (session_id, path, uuid) where uuid is not null;
+create unique index transcript_entries_by_uuid on transcript_entries (conversation, path, uuid) where uuid is not null;
+
+create index transcript_entries_by_session on transcript_entries (session_id);
 
 -- What is searched: the words of each message, which are its text and the beginning of what tools gave. Nesting beyond
 -- what SQLite reads has no words.

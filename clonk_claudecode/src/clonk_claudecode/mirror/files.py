@@ -164,10 +164,15 @@ class ConversationFiles:
                             continue
                     file.write(entry.text.encode() + b"\n")
         if keep_old and target.exists():
-            target.replace(target.with_name(f"{target.name}.replaced"))
+            self.set_aside(path)
         part.replace(target)
         if metadata is not None:
             self._metadata_file(path).write_bytes(orjson.dumps(metadata))
+
+    def set_aside(self, path: str) -> None:
+        """Rename a file to what the binary does not read; one that was set aside before gives way to it."""
+        target = self.file(path)
+        target.replace(target.with_name(f"{target.name}.replaced"))
 
     def path_of(self, file_path: str) -> str | None:
         """Return which of the conversation's transcripts a file of the binary's is; None for another one's."""

@@ -75,18 +75,25 @@ class Keeper:
 
     # ── What the engine calls ─────────────────────────────────────────────────
 
-    async def prepare(self, spec: SessionSpec) -> bool:
-        """Bring store and files in step. Nothing else may use the conversation's files meanwhile."""
+    async def prepare(self, spec: SessionSpec, *, in_use: bool = False) -> bool:
+        """Bring store and files in step.
+
+        Args:
+            spec: The session.
+            in_use: Whether a process may be writing the files: those that are there stay as they are.
+        """
         files = self._files(spec)
         try:
-            await trio.to_thread.run_sync(files.settle)
+            if not in_use:
+                await trio.to_thread.run_sync(files.settle)
             states = await trio.to_thread.run_sync(files.states)
             stored = await self._stored(spec)
             for path in sorted({*states, *stored}):
-                await self._agree(spec, files, path, states.get(path), stored.get(path, 0))
+                if not (in_use and path in states):
+                    await self._agree(spec, files, path, states.get(path), stored.get(path, 0))
         except OSError as error:
             raise BinaryBroken(f"the transcript cannot be read or written ({error.strerror})") from error
-        return MAIN in await self._stored(spec)
+        return MAIN in await self._stored(spec) or (in_use and MAIN in states)
 
     async def keep(self, spec: SessionSpec, file_path: str, entries: Sequence[Mapping[str, Any]]) -> None:
         """Add entries to the store. Those of another conversation, a fork that is thrown away, are left out."""
@@ -118,14 +125,17 @@ class Keeper:
         if taken.must_write:
             if taken.has_parted:
                 self._log.warning("a transcript had parted from its file", session=spec.session_id, path=path)
-            await self._write(spec, files, path, keep_old=taken.has_parted)
+            if path in await self._stored(spec):
+                await self._write(spec, files, path, keep_old=taken.has_parted)
+            else:  # nothing in it can be read, and the binary would take it for a conversation
+                await trio.to_thread.run_sync(files.set_aside, path)
 
     async def _take(self, spec: SessionSpec, files: ConversationFiles, path: str, state: FileState, seq: int) -> Taken:
         """Add to the store what a file has more."""
         mark = self._mark(spec, path, state, seq)
         start, after = (0, 0) if mark is None else (mark.end, mark.seq)
         part = await trio.to_thread.run_sync(files.read, path, start)
-        keys = await self._database.read(transcript_rows.entry_keys, spec.session_id, path, after)
+        keys = await self._database.read(transcript_rows.entry_keys, spec.claude_session_id, path, after)
         difference = await trio.to_thread.run_sync(compare, part.entries, keys)
         if difference.file_is_longer or not difference.has_parted:
             seq += await self._append(spec, path, difference.only_in_file)
@@ -139,7 +149,7 @@ class Keeper:
         found = await trio.to_thread.run_sync(files.metadata, path)
         if found is None:
             return 0
-        known = await self._database.read(transcript_rows.last_metadata, spec.session_id, path)
+        known = await self._database.read(transcript_rows.last_metadata, spec.claude_session_id, path)
         if known is not None and key_of(None, known) == key_of(None, found.text):
             return 0
         return await self._append(spec, path, [found])
@@ -152,7 +162,7 @@ class Keeper:
             after: int | None = 0
             while after is not None:
                 read = partial(
-                    transcript_rows.read_page, session_id=spec.session_id, path=path, after=after, limit=PAGE
+                    transcript_rows.read_page, conversation=spec.claude_session_id, path=path, after=after, limit=PAGE
                 )
                 page, after = trio.from_thread.run(self._database.read, read)
                 yield page
@@ -167,7 +177,9 @@ class Keeper:
         if not entries:
             return 0
         now = datetime.now(UTC)
-        return await self._database.write_grouped(transcript_rows.append_entries, spec.session_id, path, entries, now)
+        return await self._database.write_grouped(
+            transcript_rows.append_entries, spec.session_id, spec.claude_session_id, path, entries, now
+        )
 
     # ── What is known ─────────────────────────────────────────────────────────
 
@@ -175,19 +187,19 @@ class Keeper:
         return ConversationFiles(self._config_dir, spec.claude_session_id, spec.working_dir)
 
     async def _stored(self, spec: SessionSpec) -> dict[str, int]:
-        found = await self._database.read(transcript_rows.stored_paths, spec.session_id)
+        found = await self._database.read(transcript_rows.stored_paths, spec.claude_session_id)
         return {one.path: one.last_seq for one in found}
 
     def _mark(self, spec: SessionSpec, path: str, state: FileState | None, seq: int) -> Mark | None:
         """Return up to where both agree, None when nothing is known of it that still holds."""
-        mark = self._marks.get(spec.session_id, {}).get(path)
+        mark = self._marks.get(spec.claude_session_id, {}).get(path)
         if mark is None or state is None or mark.seq > seq:
             return None
         return mark if mark.state.inode == state.inode and mark.end <= state.size else None
 
     def _remember(self, spec: SessionSpec, path: str, mark: Mark) -> None:
-        marks = self._marks.pop(spec.session_id, {})
+        marks = self._marks.pop(spec.claude_session_id, {})
         marks[path] = mark
-        self._marks[spec.session_id] = marks
+        self._marks[spec.claude_session_id] = marks
         if len(self._marks) > MAX_MARKS:
             del self._marks[next(iter(self._marks))]
