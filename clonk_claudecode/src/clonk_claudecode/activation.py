@@ -9,8 +9,10 @@ from clonk_claudecode.engine.engine import open_engine
 from clonk_claudecode.metering.cut_off import close_cut_usage
 from clonk_claudecode.methods.changes import ChangeMethods
 from clonk_claudecode.methods.chat import ChatMethods
+from clonk_claudecode.methods.exchange import ExchangeMethods
 from clonk_claudecode.methods.history import HistoryMethods
 from clonk_claudecode.methods.permissions import PermissionMethods
+from clonk_claudecode.methods.search import SearchMethods
 from clonk_claudecode.methods.sessions import SessionMethods
 from clonk_claudecode.methods.sharing import SharingMethods
 from clonk_claudecode.methods.usage import UsageMethods
@@ -23,7 +25,15 @@ from clonk_core.plugin import Host
 
 
 class ClaudeCode(
-    SessionMethods, ChangeMethods, ChatMethods, HistoryMethods, PermissionMethods, SharingMethods, UsageMethods
+    SessionMethods,
+    ChangeMethods,
+    ChatMethods,
+    HistoryMethods,
+    PermissionMethods,
+    SharingMethods,
+    UsageMethods,
+    SearchMethods,
+    ExchangeMethods,
 ):
     """Claude Code sessions: create one, send it prompts, read its history."""
 
@@ -52,6 +62,7 @@ class ClaudeCode(
                 complete=credentials.complete,
                 log=host.log,
                 metrics=sessions.metrics,
+                keeper=sessions.keeper,
             ) as engine,
             trio.open_nursery() as background,
         ):

@@ -24,7 +24,7 @@ def clonk_settings() -> type[Any]:
 
 @hookimpl
 def clonk_commands() -> Sequence[Command]:
-    """Return the commands `chat` and `demo`."""
+    """Return the commands `chat`, `demo`, `export` and `import`."""
     from clonk_claudecode.commands import commands
 
     return commands()

@@ -10,9 +10,11 @@ from clonk_claudecode.errors import SessionNotFound
 from clonk_claudecode.messages import Session, StoredSession
 from clonk_claudecode.metering.budgets import Budgets
 from clonk_claudecode.metrics import CountedSessions
+from clonk_claudecode.mirror.keeper import Keeper
 from clonk_claudecode.permissions.callers import refuse_sessions
 from clonk_claudecode.permissions.desk import PermissionDesk
 from clonk_claudecode.settings import ClaudeCodeSettings
+from clonk_claudecode.setup import CONFIG_FOLDER
 from clonk_claudecode.sharing.watching import Watching
 from clonk_claudecode.store import session_rows
 from clonk_claudecode.turns.queue import Queues
@@ -35,6 +37,7 @@ class Sessions:
         budgets: What may be spent.
         watching: Who watches which session.
         queues: Who waits for a session.
+        keeper: Keeps the transcripts.
         engine: Runs the processes; None while it is starting and after it has failed.
         background: For tasks that outlive a call; None as the engine.
     """
@@ -52,6 +55,7 @@ class Sessions:
         self.watching = Watching()
         self.permissions = PermissionDesk(self.database, self.settings.permissions, host.log, now=now)
         self.queues = Queues(self.settings.turn.queue_limit)
+        self.keeper = Keeper(self.database, host.data_dir / CONFIG_FOLDER, host.log)
         self.engine: Engine | None = None
         self.background: trio.Nursery | None = None
 

@@ -163,6 +163,9 @@ def method(
 ) -> Callable[[F], F]:
     """Offer an async method of an `Activation` to callers. Its signature is its schema, its docstring its help.
 
+    It is called what the function is called; a keyword of Python's is written with a `_` behind it: `import_` is
+    offered as `import`.
+
     Args:
         scope: Verb that a key must hold (`read` for `dice:read`); the method's own name when None. Of several, any one
             is enough: `("read", "chat")`.

@@ -163,6 +163,28 @@ def test_a_method_name_against_the_rules_is_refused(name: str) -> None:
         Registry().add(make("dice", **{name: method()(nothing)}))
 
 
+def test_a_method_called_like_a_keyword_is_written_with_an_underscore() -> None:
+    class Customs(Activation):
+        """Customs."""
+
+        namespace = "customs"
+
+        @method()
+        async def import_(self) -> None:
+            """Import."""
+
+        @method()
+        async def list_(self) -> None:
+            """No keyword: called as it is."""
+
+    registry = Registry()
+    registry.add(Customs(), package=None)
+    assert [(found.name, found.scope) for found in registry.methods] == [
+        ("customs.import", "customs:import"),
+        ("customs.list_", "customs:list_"),
+    ]
+
+
 def test_a_child_must_live_below_its_parent() -> None:
     with pytest.raises(PluginError):
         Registry().add(make("one", children=(make("two"),)))

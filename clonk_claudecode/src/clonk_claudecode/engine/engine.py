@@ -8,8 +8,9 @@ import trio
 
 from clonk_claudecode.engine.binary import Binary, BinaryFinder
 from clonk_claudecode.engine.frames import Prompt
-from clonk_claudecode.engine.launch import contradicts, has_transcript
+from clonk_claudecode.engine.launch import contradicts
 from clonk_claudecode.engine.live_session import LiveSession
+from clonk_claudecode.engine.mirror import FilesAlone, TranscriptKeeper
 from clonk_claudecode.engine.outcome import TurnResult, stopped
 from clonk_claudecode.engine.permissions import Decide, deny_all
 from clonk_claudecode.engine.reaper import Reaper
@@ -41,6 +42,7 @@ class Engine:
         complete: Is asked at each start of a process.
         log: For what nobody waits for.
         metrics: Count processes and turns.
+        keeper: Keeps the transcripts; None leaves them to the binary's own files.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Engine:
         complete: Complete,
         log: Log,
         metrics: SessionMetrics = UNCOUNTED,
+        keeper: TranscriptKeeper | None = None,
     ) -> None:
         self._settings = settings
         self._nursery = nursery
@@ -61,6 +64,7 @@ class Engine:
         self._complete = complete
         self._log = log
         self._metrics = metrics
+        self._keeper = keeper or FilesAlone(settings)
         self._finder = BinaryFinder(settings.binary_path)
         self._slots = Slots(settings.max_concurrent, settings.capacity_wait_s)
 
@@ -266,14 +270,20 @@ class Engine:
                 self._slots.notify()
 
     async def _start(self, slot: Slot, spec: SessionSpec, binary: Binary) -> LiveSession:
-        known = (self._settings.config_dir, spec.claude_session_id)
-        resume = await trio.to_thread.run_sync(has_transcript, *known)
+        resume = await self._keeper.prepare(spec, in_use=spec.ephemeral is not None)
         if spec.ephemeral is not None and spec.ephemeral.from_nothing:
             resume = False
         settings = await self._complete(self._settings)
         for is_last_try in (False, True):
             live = slot.live = LiveSession(
-                spec, settings, reaper=self._reaper, decide=self._decide, log=self._log, kept=slot.kept
+                spec,
+                settings,
+                reaper=self._reaper,
+                decide=self._decide,
+                # Of a fork that is thrown away nothing is kept.
+                keeper=self._keeper if spec.ephemeral is None else FilesAlone(self._settings),
+                log=self._log,
+                kept=slot.kept,
             )
             self._nursery.start_soon(self._own, slot, live, binary, resume)
             await live.ready.wait()
@@ -331,6 +341,7 @@ async def open_engine(
     complete: Complete = _as_it_is,
     log: Log,
     metrics: SessionMetrics = UNCOUNTED,
+    keeper: TranscriptKeeper | None = None,
 ) -> AsyncIterator[Engine]:
     """Run an engine. Leaving it interrupts every turn and closes every process, within about 20 s.
 
@@ -340,6 +351,7 @@ async def open_engine(
         complete: Is asked at each start of a process, and may raise a `CallError` for whoever needs the process.
         log: For what nobody waits for.
         metrics: Count processes and turns.
+        keeper: Keeps the transcripts; None leaves them to the binary's own files.
 
     Raises:
         OSError: The folder of records cannot be written, or no process can be started.
@@ -357,6 +369,7 @@ async def open_engine(
                 complete=complete,
                 log=log,
                 metrics=metrics,
+                keeper=keeper,
             )
             try:
                 yield engine

@@ -48,7 +48,7 @@ def contradicts(error: ProcessDied, *, resume: bool) -> bool:
 
 
 def build_arguments(
-    spec: SessionSpec, *, resume: bool, version: tuple[int, int, int] = MINIMUM_VERSION
+    spec: SessionSpec, *, resume: bool, mirror: bool = False, version: tuple[int, int, int] = MINIMUM_VERSION
 ) -> tuple[str, ...]:
     """Return the binary's arguments. Neither prompt nor system prompt is one of them: everyone can see arguments."""
     return (
@@ -69,6 +69,7 @@ def build_arguments(
         *_conversation(spec, resume=resume, version=version),
         *(() if spec.max_turns is None else ("--max-turns", str(spec.max_turns))),
         *(() if spec.max_budget_usd is None else ("--max-budget-usd", f"{spec.max_budget_usd:.6f}")),
+        *(("--session-mirror",) if mirror else ()),
         *spec.extra_args,
     )
 
@@ -87,7 +88,7 @@ def _conversation(spec: SessionSpec, *, resume: bool, version: tuple[int, int, i
 
 
 async def launch(
-    spec: SessionSpec, settings: EngineSettings, binary: Binary, *, mark: str, resume: bool
+    spec: SessionSpec, settings: EngineSettings, binary: Binary, *, mark: str, resume: bool, mirror: bool = False
 ) -> BinaryProcess:
     """Start the process of a session.
 
@@ -107,7 +108,8 @@ async def launch(
         credential_pipe(settings.credential) as (descriptors, variables),
         system_prompt_file(spec.system_prompt, settings.isolation.user) as (prompt_descriptors, prompt_arguments),
     ):
-        argv = (str(binary.path), *build_arguments(spec, resume=resume, version=binary.version), *prompt_arguments)
+        arguments = build_arguments(spec, resume=resume, mirror=mirror, version=binary.version)
+        argv = (str(binary.path), *arguments, *prompt_arguments)
         command = Command(
             argv=_isolated(argv, spec, settings),
             env={**build_environment(settings, mark=mark), **variables},

@@ -21,6 +21,7 @@ from clonk_claudecode.engine.guard import SignsOfLife, guard
 from clonk_claudecode.engine.launch import launch
 from clonk_claudecode.engine.leftovers import Leftovers
 from clonk_claudecode.engine.meter import Meter
+from clonk_claudecode.engine.mirror import MIRROR_FROM, Mirror, TranscriptKeeper
 from clonk_claudecode.engine.outcome import TurnResult, read_result, stopped
 from clonk_claudecode.engine.permissions import Allow, Decide, Decision, PermissionQuestion, grants_of, with_grants
 from clonk_claudecode.engine.process import BinaryProcess
@@ -59,6 +60,7 @@ class LiveSession:
         *,
         reaper: Reaper,
         decide: Decide,
+        keeper: TranscriptKeeper,
         log: Log,
         kept: deque[TurnItem] | None = None,
     ) -> None:
@@ -72,6 +74,7 @@ class LiveSession:
         self._settings = settings
         self._reaper = reaper
         self._log = log
+        self._mirror = Mirror(spec, keeper, tells=False, log=log)
         self._control = Control(new_question=self._new_question, answered=self._note_answer, decide=decide, log=log)
         self._parser = FrameParser()
         self._translator = Translator()
@@ -109,8 +112,16 @@ class LiveSession:
 
     async def run(self, binary: Binary, *, resume: bool) -> None:
         """Start the process, own it, and see to its end. Raises nothing: a failure is in `failure`."""
+        self._mirror.tells = binary.version >= MIRROR_FROM and self.spec.ephemeral is None
         try:
-            process = await launch(self.spec, self._settings, binary, mark=self._mark, resume=resume)
+            process = await launch(
+                self.spec,
+                self._settings,
+                binary,
+                mark=self._mark,
+                resume=resume,
+                mirror=self._mirror.tells,
+            )
             self._pid = process.pid
             try:
                 await self._reaper.add(process.pid)
@@ -119,6 +130,7 @@ class LiveSession:
                 await process.close(patient=self._patient and self.failure is None)
                 with trio.CancelScope(shield=True):
                     await self._reaper.remove(process.pid)
+                await self._mirror.end()
         except CallError as error:
             self._fail(error)
         except Exception:  # noqa: BLE001 - one session's fault must not end the others, which share a nursery
@@ -166,6 +178,7 @@ class LiveSession:
             nursery.start_soon(self._watch_exit, process)
             nursery.start_soon(self._read, process)
             nursery.start_soon(self._initialize)
+            nursery.start_soon(self._mirror.run)
             await self._closing.wait()
             nursery.cancel_scope.cancel()
 
@@ -250,7 +263,7 @@ class LiveSession:
             while lines := await process.read_lines():
                 self._signs.note()
                 for line in lines:
-                    self._take_line(line)
+                    await self._take_line(line)
                 if self.turn is not None:
                     with self._signs.not_listening():
                         await self.turn.wait_room()
@@ -279,12 +292,17 @@ class LiveSession:
 
     # ── What the binary says ──────────────────────────────────────────────────
 
-    def _take_line(self, line: bytes) -> None:
+    async def _take_line(self, line: bytes) -> None:
         frame = self._parser.parse(line)
         if frame is None:
             self._log.warning("the binary wrote a line that is no frame", line=line[:200].decode(errors="replace"))
             return
         match frame["type"]:
+            case "transcript_mirror":
+                self._mirror.take(frame, len(line))
+                if self._mirror.is_full:
+                    with self._signs.not_listening():
+                        await self._mirror.flush()
             case "control_response":
                 self._control.take_answer(frame)
             case "control_request":
@@ -293,6 +311,8 @@ class LiveSession:
                 is_stopping = self.turn is not None and self.turn.stop_reason is not None
                 self._control.take_back(frame, "ended" if is_stopping else "withdrawn")
             case "result":
+                with self._signs.not_listening():
+                    await self._mirror.end_turn()
                 self._take_result(frame)
             case _:
                 self._take_message(frame)

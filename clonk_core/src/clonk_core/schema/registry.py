@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import keyword
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -197,13 +198,20 @@ def _methods(activation: Activation) -> Iterator[Method]:
             yield _method(activation, name, function, options)
 
 
+def _name_of(attribute: str) -> str:
+    """Return what a method is called: a keyword of Python's, such as `import`, is written `import_` in a class."""
+    stem = attribute.removesuffix("_")
+    return stem if keyword.iskeyword(stem) else attribute
+
+
 def _method(activation: Activation, attribute: str, function: Any, options: MethodOptions) -> Method:
     namespace = activation.namespace
-    if not is_method(attribute):
-        raise PluginError(f"{namespace}.{attribute}: a method's name has lower-case letters, digits and `_`")
-    name = f"{namespace}.{attribute}"
+    own = _name_of(attribute)
+    if not is_method(own):
+        raise PluginError(f"{namespace}.{own}: a method's name has lower-case letters, digits and `_`")
+    name = f"{namespace}.{own}"
     signature = inspect_method(activation, attribute, function, options)
-    verbs = (options.scope,) if isinstance(options.scope, str) else (options.scope or (attribute,))
+    verbs = (options.scope,) if isinstance(options.scope, str) else (options.scope or (own,))
     scope, *also_scopes = (scope_for(namespace, verb) for verb in verbs)
     return Method(
         name=name,

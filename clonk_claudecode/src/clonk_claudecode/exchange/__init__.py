@@ -1,0 +1,1 @@
+"""Sessions as others have them: search, export, import."""

@@ -1,0 +1,1 @@
+"""The store's copy of transcripts and the binary's own files, kept in step."""
