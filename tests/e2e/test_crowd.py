@@ -82,6 +82,7 @@ async def serve_a_caller(server: ServerProcess, took_s: list[float]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.deadline(240)
 async def test_ten_thousand_strangers_cost_bounded_memory_and_a_caller_is_served_throughout(
     tmp_path: Path, descriptors: int, capsys: pytest.CaptureFixture[str]
@@ -117,6 +118,7 @@ async def test_ten_thousand_strangers_cost_bounded_memory_and_a_caller_is_served
         assert '"level": "error"' not in server.log_text
 
 
+@pytest.mark.alone
 @pytest.mark.deadline(120)
 async def test_a_server_out_of_descriptors_goes_on_says_so_once_and_serves_callers(
     tmp_path: Path, descriptors: int

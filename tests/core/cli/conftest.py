@@ -14,6 +14,8 @@ from typing import Any
 import attrs
 import pytest
 
+from tests.core.cli.forked import Finished, ForkedClonk, forked_clonk
+
 LIMIT_S = 60
 """Longest time for one process; one takes a second, several at once on a busy machine more."""
 
@@ -108,25 +110,6 @@ def clonk_commands():
 '''
 
 
-@attrs.frozen
-class Finished:
-    """A process that ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Standard output as one JSON value."""
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[Any]:
-        """Standard output as one JSON value a line."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
 Clonk = Callable[..., Finished]
 
 
@@ -185,22 +168,20 @@ def place(tmp_path: Path) -> Iterator[Place]:
     made.close()
 
 
+@pytest.fixture(scope="session")
+def forked() -> Iterator[ForkedClonk]:
+    """Where processes that only have to be `clonk` come from."""
+    with forked_clonk() as running:
+        yield running
+
+
 @pytest.fixture
-def clonk(place: Place) -> Clonk:
+def clonk(place: Place, forked: ForkedClonk) -> Clonk:
     """Run `clonk` to its end."""
 
     def run(*arguments: str, stdin: str = "", environ: Mapping[str, str] | None = None) -> Finished:
-        done = subprocess.run(
-            [sys.executable, "-m", "clonk_core", *arguments],
-            cwd=place.folder,
-            env={**place.environ, **(environ or {})},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
-        return Finished(done.returncode, done.stdout, done.stderr)
+        together = {**place.environ, **(environ or {})}
+        return forked.run(arguments, folder=place.folder, environ=together, stdin=stdin, limit_s=LIMIT_S)
 
     return run
 
