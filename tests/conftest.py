@@ -1,14 +1,13 @@
 """Rules for every test: async tests end within their deadline, some run alone, nothing is skipped unseen in CI."""
 
 import contextlib
-import fcntl
 import functools
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from typing import Any
 import hypothesis
 import pytest
 import trio
+
+from tests.alone import room
 
 DEFAULT_DEADLINE_S = 60.0
 
@@ -38,14 +39,16 @@ MAX_WORKERS = 8
 _locks_folder = pytest.StashKey[str]()
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """What `-n auto` means: one worker more than processors, as most tests wait for a timer or a program."""
-    return min(len(os.sched_getaffinity(0)) + 1, MAX_WORKERS)
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(processors + 1, MAX_WORKERS)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a worker of pytest-xdist where the locks are that it shares with the others; see `_room`."""
+    """Tell a worker of pytest-xdist where the locks are that it shares with the others; see `tests.alone`."""
     config: pytest.Config = node.config
     if _locks_folder not in config.stash:
         config.stash[_locks_folder] = folder = tempfile.mkdtemp(prefix="clonk-tests-")
@@ -59,21 +62,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     worker: dict[str, str] = getattr(item.config, "workerinput", {})
     with contextlib.ExitStack() as stack:
         if "locks_folder" in worker:
-            stack.enter_context(_room(Path(worker["locks_folder"]), alone=item.get_closest_marker("alone") is not None))
+            stack.enter_context(room(Path(worker["locks_folder"]), alone=item.get_closest_marker("alone") is not None))
         return (yield)
-
-
-@contextlib.contextmanager
-def _room(folder: Path, *, alone: bool) -> Iterator[None]:
-    """Hold a lock that all workers may share, or that one has `alone`.
-
-    Who waits to be alone stands in the door meanwhile: nobody else comes in, so the room gets empty.
-    """
-    with (folder / "door").open("w") as door, (folder / "room").open("w") as room:
-        fcntl.flock(door, fcntl.LOCK_EX)
-        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        fcntl.flock(door, fcntl.LOCK_UN)
-        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
