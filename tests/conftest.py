@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 import trio
 
 from tests.alone import room
+from tests.forked_clonk import ForkedClonk, forked_clonk
 
 DEFAULT_DEADLINE_S = 60.0
 
@@ -129,6 +130,13 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _fail_if_unmet_need(report)
     return report
+
+
+@pytest.fixture(scope="session")
+def forked() -> Iterator[ForkedClonk]:
+    """Where processes that only have to be `clonk` come from."""
+    with forked_clonk() as running:
+        yield running
 
 
 @pytest.fixture

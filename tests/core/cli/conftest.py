@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.core.cli.forked import Finished, ForkedClonk, forked_clonk
+from tests.forked_clonk import Finished, ForkedClonk
 
 LIMIT_S = 60
 """Longest time for one process; one takes a second, several at once on a busy machine more."""
@@ -175,13 +175,6 @@ def place(tmp_path: Path) -> Iterator[Place]:
     """A place of the test's own."""
     with a_place(tmp_path) as made:
         yield made
-
-
-@pytest.fixture(scope="session")
-def forked() -> Iterator[ForkedClonk]:
-    """Where processes that only have to be `clonk` come from."""
-    with forked_clonk() as running:
-        yield running
 
 
 @pytest.fixture
