@@ -22,8 +22,8 @@ demo: .venv/.ready ## start Clonk, let Claude Code answer, use a tool and stream
 serve: .venv/.ready ## run the server on ports 4444 and 4445
 	@$(BIN)/clonk serve $(ARGS)
 
-test: .venv/.ready ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/.ready ## run the tests, in one process more than the machine has processors; ARGS="-n 0" in this one
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 check: .venv/.ready ## lint, formatting, types, import directions, lock file
 	$(BIN)/ruff check

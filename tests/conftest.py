@@ -1,10 +1,13 @@
-"""Rules for every test: async tests end within their deadline, and nothing is skipped unseen in CI."""
+"""Rules for every test: async tests end within their deadline, some run alone, nothing is skipped unseen in CI."""
 
+import contextlib
 import functools
 import os
+import shutil
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable, Generator
+import tempfile
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,9 @@ from typing import Any
 import hypothesis
 import pytest
 import trio
+
+from tests.alone import room
+from tests.forked_clonk import ForkedClonk, forked_clonk
 
 DEFAULT_DEADLINE_S = 60.0
 
@@ -28,12 +34,46 @@ hypothesis.settings.load_profile("clonk")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+MAX_WORKERS = 8
+"""A worker and the programs that its tests start take some 500 MiB."""
+
+_locks_folder = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means: one worker more than processors, as most tests wait for a timer or a program."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(processors + 1, MAX_WORKERS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist where the locks are that it shares with the others; see `tests.alone`."""
+    config: pytest.Config = node.config
+    if _locks_folder not in config.stash:
+        config.stash[_locks_folder] = folder = tempfile.mkdtemp(prefix="clonk-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder))
+    node.workerinput["locks_folder"] = config.stash[_locks_folder]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test with its fixtures beside those of other workers, or alone if it is marked so."""
+    worker: dict[str, str] = getattr(item.config, "workerinput", {})
+    with contextlib.ExitStack() as stack:
+        if "locks_folder" in worker:
+            stack.enter_context(room(Path(worker["locks_folder"]), alone=item.get_closest_marker("alone") is not None))
+        return (yield)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bound every async test by `@pytest.mark.deadline(seconds)`, or 60 s.
+    """Put tests that run alone last, and bound every async test by `@pytest.mark.deadline(seconds)`, or 60 s.
 
     pytest-timeout stops a test by a signal or a thread, which leaves trio's threads and processes behind; a cancelled
     scope lets the test and its fixtures clean up.
     """
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
     for item in items:
         if not isinstance(item, pytest.Function):
             continue
@@ -90,6 +130,13 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _fail_if_unmet_need(report)
     return report
+
+
+@pytest.fixture(scope="session")
+def forked() -> Iterator[ForkedClonk]:
+    """Where processes that only have to be `clonk` come from."""
+    with forked_clonk() as running:
+        yield running
 
 
 @pytest.fixture

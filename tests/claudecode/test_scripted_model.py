@@ -237,6 +237,7 @@ async def count_deltas(base_url: str) -> int:
     return deltas
 
 
+@pytest.mark.alone
 async def test_a_very_long_reply_is_produced_faster_than_50_000_deltas_a_second() -> None:
     """The best of three, as the machine may be busy."""
     async with scripted_model(LongText(50_000)) as model:

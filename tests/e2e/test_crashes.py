@@ -170,6 +170,7 @@ async def test_a_reader_cut_and_resumed_at_every_event_loses_nothing_and_sees_no
             assert seen == whole, f"cut after {cut}"
 
 
+@pytest.mark.alone
 @pytest.mark.deadline(120)
 async def test_a_hundred_readers_of_one_run_all_see_all_of_it(start_server: StartServer, model: ScriptedModel) -> None:
     model.add(Rule("go", Reply(["one ", Wait("gate"), *[f"w{number} " for number in range(200)]])))

@@ -82,6 +82,7 @@ async def serve_a_caller(server: ServerProcess, took_s: list[float]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.deadline(240)
 async def test_ten_thousand_strangers_cost_bounded_memory_and_a_caller_is_served_throughout(
     tmp_path: Path, descriptors: int, capsys: pytest.CaptureFixture[str]
@@ -93,18 +94,20 @@ async def test_ten_thousand_strangers_cost_bounded_memory_and_a_caller_is_served
         crowd: list[trio.SocketStream] = []
         took_s: list[float] = []
         most_descriptors = 0
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve_a_caller, server, took_s)
-            await open_crowd(server, count, crowd)
-            most_descriptors = process.num_fds()
-            served = len(took_s)
-            with trio.fail_after(60):
-                while len(took_s) < served + 4:  # and still afterwards
-                    await trio.sleep(0.05)
-            grown = process.memory_info().rss - before
-            nursery.cancel_scope.cancel()
-        for stream in crowd:
-            await trio.aclose_forcefully(stream)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve_a_caller, server, took_s)
+                await open_crowd(server, count, crowd)
+                most_descriptors = process.num_fds()
+                served = len(took_s)
+                with trio.fail_after(60):
+                    while len(took_s) < served + 4:  # and still afterwards
+                        await trio.sleep(0.05)
+                grown = process.memory_info().rss - before
+                nursery.cancel_scope.cancel()
+        finally:
+            for stream in crowd:
+                await trio.aclose_forcefully(stream)
         with capsys.disabled():
             print(
                 f"\n{len(crowd)} strangers: {before / 2**20:.0f} MiB before, {grown / 2**20:.0f} more, "
@@ -117,6 +120,7 @@ async def test_ten_thousand_strangers_cost_bounded_memory_and_a_caller_is_served
         assert '"level": "error"' not in server.log_text
 
 
+@pytest.mark.alone
 @pytest.mark.deadline(120)
 async def test_a_server_out_of_descriptors_goes_on_says_so_once_and_serves_callers(
     tmp_path: Path, descriptors: int

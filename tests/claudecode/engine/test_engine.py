@@ -324,6 +324,7 @@ async def test_interrupt_waits_for_the_end_and_says_whether_there_was_a_turn(
     assert results[0].result.error.kind == "cancelled"
 
 
+@pytest.mark.alone
 async def test_leaving_the_engine_ends_turns_and_processes(
     settings: EngineSettings, diary: Any, new_spec: NewSpec, model: ScriptedModel
 ) -> None:

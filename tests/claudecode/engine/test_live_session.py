@@ -260,6 +260,7 @@ async def test_a_reader_that_stands_still_holds_back_the_binary_and_loses_nothin
     assert turn.result.outcome == "complete"
 
 
+@pytest.mark.alone
 async def test_a_turn_whose_reader_stands_still_can_be_interrupted(
     engine: Engine, model: ScriptedModel, spec: SessionSpec, chat: Say
 ) -> None:

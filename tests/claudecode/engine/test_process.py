@@ -107,6 +107,7 @@ async def test_a_process_that_wants_to_say_much_before_its_end_is_let(shell: Mak
     assert await running.close() == 5
 
 
+@pytest.mark.alone
 async def test_all_that_it_has_started_ends_with_it(shell: Make) -> None:
     script = "sleep 4731 & setsid sleep 4732 & (setsid sh -c 'sleep 4733; true' &) ; echo ready; cat >/dev/null"
     running = await start_process(shell(script))
@@ -134,6 +135,7 @@ async def test_closing_twice_is_closing_once(shell: Make) -> None:
     assert [await running.close(), await running.close()] == [4, 4]
 
 
+@pytest.mark.alone
 async def test_impatient_closing_does_not_wait_for_an_orderly_end(shell: Make) -> None:
     running = await start_process(shell("exec sleep 60"))
     began = trio.current_time()

@@ -43,6 +43,7 @@ async def many(hub: TestHost, tmp_path: Path) -> TestHost:
     return hub
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("after", [None, "s5000"])
 async def test_a_page_of_ten_thousand_sessions_comes_at_once(many: TestHost, after: str | None) -> None:
     seconds = []

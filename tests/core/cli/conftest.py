@@ -14,6 +14,8 @@ from typing import Any
 import attrs
 import pytest
 
+from tests.forked_clonk import Finished, ForkedClonk
+
 LIMIT_S = 60
 """Longest time for one process; one takes a second, several at once on a busy machine more."""
 
@@ -108,25 +110,6 @@ def clonk_commands():
 '''
 
 
-@attrs.frozen
-class Finished:
-    """A process that ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Standard output as one JSON value."""
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[Any]:
-        """Standard output as one JSON value a line."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
 Clonk = Callable[..., Finished]
 
 
@@ -168,39 +151,39 @@ class Place:
                         pipe.close()
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    """A folder with a plugin and a configuration."""
-    folder = tmp_path / "place"
+@contextlib.contextmanager
+def a_place(home: Path) -> Iterator[Place]:
+    """A folder with a plugin and a configuration, below what is the home of its programs."""
+    folder = home / "place"
     (folder / "plugins").mkdir(parents=True)
     (folder / "plugins" / "dice.py").write_text(DICE)
     (folder / "clonk.yaml").write_text(
         'version: "1"\nserver: {http_port: 0, websocket_port: 0}\nstorage: {data_dir: data}\n'
         "plugins: {dir: plugins, disabled: [claudecode, gitsync, arbor]}\nlogging: {format: json}\n"
     )
-    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "XDG_CONFIG_HOME": str(home / "config")}
     environ["CLONK_AUTH__ENABLED"] = "false"
     made = Place(folder, environ)
-    yield made
-    made.close()
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 @pytest.fixture
-def clonk(place: Place) -> Clonk:
+def place(tmp_path: Path) -> Iterator[Place]:
+    """A place of the test's own."""
+    with a_place(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def clonk(place: Place, forked: ForkedClonk) -> Clonk:
     """Run `clonk` to its end."""
 
     def run(*arguments: str, stdin: str = "", environ: Mapping[str, str] | None = None) -> Finished:
-        done = subprocess.run(
-            [sys.executable, "-m", "clonk_core", *arguments],
-            cwd=place.folder,
-            env={**place.environ, **(environ or {})},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
-        return Finished(done.returncode, done.stdout, done.stderr)
+        together = {**place.environ, **(environ or {})}
+        return forked.run(arguments, folder=place.folder, environ=together, stdin=stdin, limit_s=LIMIT_S)
 
     return run
 
@@ -228,17 +211,33 @@ class Served:
         return self.process.wait(LIMIT_S)
 
 
-@pytest.fixture
-def served(place: Place) -> Iterator[Served]:
+@contextlib.contextmanager
+def serve(place: Place) -> Iterator[Served]:
     """A server on free ports."""
     process = place.start("serve")
     log: list[str] = []
     record = wait_for_record(process, "listening", log)
     reader = threading.Thread(target=lambda: log.extend(process.stderr or ()), daemon=True)
     reader.start()
-    yield Served(process, record["http"].removesuffix("/mcp"), record["websocket"], log)
-    process.kill()
-    reader.join(LIMIT_S)
+    try:
+        yield Served(process, record["http"].removesuffix("/mcp"), record["websocket"], log)
+    finally:
+        process.kill()
+        reader.join(LIMIT_S)
+
+
+@pytest.fixture
+def served(place: Place) -> Iterator[Served]:
+    """A server of the test's own, in its place."""
+    with serve(place) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server in a place of its own, for all tests of a module that only call it."""
+    with a_place(tmp_path_factory.mktemp("shared")) as place, serve(place) as running:
+        yield running
 
 
 def wait_for_record(process: subprocess.Popen[str], event: str, log: list[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def reach(request: pytest.FixtureRequest) -> tuple[str, ...]:
     """Flags that say where calls go."""
     if request.param == "local":
         return ("--local",)
-    return ("--url", request.getfixturevalue("served").url)
+    return ("--url", request.getfixturevalue("shared_server").url)
 
 
 def test_an_answer_is_printed_as_json(clonk: Clonk, reach: tuple[str, ...]) -> None:

@@ -32,6 +32,7 @@ def authenticator_of(host: TestHost) -> Authenticator:
     return gateway._authenticator
 
 
+@pytest.mark.alone
 async def test_a_wrong_secret_of_a_key_takes_what_an_unknown_key_takes(
     open_guarded: OpenGuarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +194,7 @@ async def test_the_bytes_of_a_batch_count_once(open_guarded: OpenGuarded, transp
     assert 10 < second.count("ok") < 50
 
 
+@pytest.mark.alone
 async def test_who_leaves_while_a_refusal_is_held_back_leaves_nothing_behind(open_guarded: OpenGuarded) -> None:
     async with open_guarded(key_settings("a"), auth={"max_failure_delay_s": 1.0}) as host, served(host) as addresses:
         failures = authenticator_of(host)._failures

@@ -301,6 +301,7 @@ async def test_strangers_have_a_limit_for_each_address(open_guarded: OpenGuarded
         assert isinstance(await refused(host, "wrong", address="2001:db8::3"), RateLimited)
 
 
+@pytest.mark.alone
 async def test_wrong_keys_are_answered_later_and_later(open_guarded: OpenGuarded) -> None:
     async with open_guarded(key_settings("a"), auth={"max_failure_delay_s": 0.4}) as host:
         took = []

@@ -328,6 +328,7 @@ async def test_a_reader_cut_at_every_event_resumes_without_loss_or_repetition(se
     assert seen == list(range(1, 22))
 
 
+@pytest.mark.alone
 async def test_a_stalled_reader_harms_no_other_and_is_dropped(serving: Any) -> None:
     async with serving(send_timeout_s=1.5) as served:
         run = served.door.new_run()

@@ -3,10 +3,8 @@
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from subprocess import STDOUT
 from typing import Any
 
 import attrs
@@ -22,6 +20,7 @@ from clonk_core.client.base import RemoteError
 from clonk_core.client.http import HttpClient
 from clonk_core.client.websocket import WebSocketClient
 from clonk_core.testing.server_process import ServerProcess, server_process, write_config
+from tests.forked_clonk import ForkedClonk
 
 TOKEN = "sk-ant-oat01-a-token-that-nobody-may-see"
 GATEWAY = "gw-a-password-that-nobody-may-see"
@@ -67,22 +66,24 @@ class Planted:
     hub: Path
     settings: dict[str, Any]
     environ: dict[str, str]
+    forked: ForkedClonk
 
     async def clonk(self, *arguments: str, stdin: str = "") -> str:
         """Run a command and return all it said."""
-        done = await trio.run_process(
-            [sys.executable, "-m", "clonk_core", *arguments, "--config", str(self.hub / "clonk.yaml")],
-            capture_stdout=True,
-            stderr=STDOUT,
-            stdin=stdin.encode(),
-            check=False,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.hub), **self.environ},
+        done = await trio.to_thread.run_sync(
+            lambda: self.forked.run(
+                (*arguments, "--config", str(self.hub / "clonk.yaml")),
+                folder=self.hub,
+                environ={"PATH": os.environ["PATH"], "HOME": str(self.hub), **self.environ},
+                stdin=stdin,
+                limit_s=60,
+            )
         )
-        return done.stdout.decode()
+        return done.out + done.err
 
 
 @pytest.fixture(params=WAYS)
-async def planted(request: pytest.FixtureRequest, tmp_path: Path, model: ScriptedModel) -> Planted:
+async def planted(request: pytest.FixtureRequest, tmp_path: Path, model: ScriptedModel, forked: ForkedClonk) -> Planted:
     """Plant a token in one of the ways, and a secret for the environment and one for a plugin in the store."""
     try:
         binary = await BinaryFinder().find()
@@ -114,7 +115,7 @@ async def planted(request: pytest.FixtureRequest, tmp_path: Path, model: Scripte
     hub = tmp_path / "hub"
     hub.mkdir()
     environ = {"CLAUDE_CODE_OAUTH_TOKEN": TOKEN} if request.param == "environment" else {}
-    planted = Planted(hub, settings, environ)
+    planted = Planted(hub, settings, environ, forked)
     write_config(hub / "clonk.yaml", hub / "data", settings)
     secrets = {
         "gateway": GATEWAY,
