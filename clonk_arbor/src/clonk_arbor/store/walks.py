@@ -1,0 +1,137 @@
+"""Ways along a path: upwards step by step within one statement, and by the farther ancestors.
+
+One recursive statement takes half a microsecond a step; what it carries from step to step is one number, since it would
+hold every content on the way otherwise.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+
+from clonk_arbor.store import nodes
+from clonk_core.plugin import Transaction
+
+_UP: Final = (
+    "with recursive up (node) as (select :key union all"
+    " select (select parent from nodes where key = node) from up where node is not null limit :limit)"
+)
+PATH: Final = f"{_UP} select {nodes.COLUMNS} from up cross join nodes n on n.key = up.node"
+CONTENTS: Final = f"{_UP} select n.id, n.kind, n.size, n.content from up cross join nodes n on n.key = up.node"
+SIZES: Final = f"{_UP} select n.key, n.size from up cross join nodes n on n.key = up.node"
+HANDLES: Final = (
+    f"{_UP} select n.key, n.id, n.depth, n.content from up cross join nodes n on n.key = up.node"
+    " where n.kind = 'handle'"
+)
+_SIBLING: Final = (
+    "exists (select 1 from nodes s where s.parent = n.parent and s.key {0} n.key) or (n.parent is null and"
+    " exists (select 1 from nodes s where s.tree = :tree and s.parent is null and s.key {0} n.key))"
+)
+BRANCHES: Final = (
+    f"{_UP} select n.key, n.parent, {_SIBLING.format('!=')}, {_SIBLING.format('>')}"
+    " from up cross join nodes n on n.key = up.node"
+)
+
+
+@attrs.frozen
+class Branch:
+    """A node of a path, as it is drawn.
+
+    Attributes:
+        key: Its key.
+        parent: Its parent's; None for a root.
+        has_siblings: Whether there are others beside it.
+        has_younger: Whether one of them comes after it.
+    """
+
+    key: int
+    parent: int | None
+    has_siblings: bool
+    has_younger: bool
+
+
+def path_up(transaction: Transaction, key: int, limit: int, page_bytes: int) -> list[nodes.NodeRow]:
+    """Return a node and what is above it, nearest first.
+
+    Args:
+        transaction: The open transaction.
+        key: Where to begin.
+        limit: At most this many.
+        page_bytes: The node that fills the page to this many bytes of content is its last.
+    """
+    found: list[nodes.NodeRow] = []
+    size = 0
+    for row in transaction.execute(PATH, {"key": key, "limit": limit}):
+        node = nodes.NodeRow(*row)
+        found.append(node)
+        size += node.size
+        if size >= page_bytes:
+            break
+    return found
+
+
+def sizes_up(transaction: Transaction, key: int, limit: int) -> list[tuple[int, int]]:
+    """Return key and bytes of content of a node and of what is above it, nearest first."""
+    return [(node, size) for node, size in transaction.execute(SIZES, {"key": key, "limit": limit})]
+
+
+def contents_up(transaction: Transaction, key: int, limit: int) -> Iterator[tuple[str, str, int, str]]:
+    """Give id, kind, size and content of a node and of what is above it, nearest first."""
+    return transaction.execute(CONTENTS, {"key": key, "limit": limit})
+
+
+def handles_up(transaction: Transaction, key: int, limit: int) -> list[tuple[int, str, int, str]]:
+    """Return key, id, depth and content of the handles among a node and what is above it, nearest first."""
+    return transaction.all(HANDLES, {"key": key, "limit": limit})
+
+
+def branches_up(transaction: Transaction, tree: int, key: int, limit: int) -> list[Branch]:
+    """Return how a node and those above it are drawn, nearest first."""
+    return [
+        Branch(node, parent, bool(has_siblings), bool(has_younger))
+        for node, parent, has_siblings, has_younger in transaction.execute(
+            BRANCHES, {"tree": tree, "key": key, "limit": limit}
+        )
+    ]
+
+
+def ancestor_at(transaction: Transaction, key: int, depth: int) -> int:
+    """Return the ancestor of a node (or the node itself) at a depth that is not below it."""
+    parent, own_depth, jump, jump_depth = nodes.step(transaction, key)
+    while own_depth > depth:
+        key = jump if jump_depth >= depth else parent or key
+        parent, own_depth, jump, jump_depth = nodes.step(transaction, key)
+    return key
+
+
+class Jumps:
+    """Finds where new nodes jump to, reading each ancestor that it needs once.
+
+    A child jumps over two equally long jumps of its parent's, if they are, and to its parent if they are not: so any
+    ancestor is reached in about 2 log2(depth) steps (skew-binary numbers; Myers 1983).
+    """
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+        self._known: dict[int, tuple[int, int]] = {}
+
+    def note(self, key: int, depth: int, jump: int | None) -> None:
+        """Remember a node: its depth, and where it jumps to (None for a root)."""
+        self._known[key] = (depth, key if jump is None else jump)
+
+    def depth(self, key: int) -> int:
+        """Return a node's depth."""
+        return self._look_up(key)[0]
+
+    def below(self, parent: int) -> int:
+        """Return where a child of a node jumps to."""
+        depth, jump = self._look_up(parent)
+        jump_depth, next_jump = self._look_up(jump)
+        return next_jump if depth - jump_depth == jump_depth - self._look_up(next_jump)[0] else parent
+
+    def _look_up(self, key: int) -> tuple[int, int]:
+        known = self._known.get(key)
+        if known is None:
+            _parent, depth, jump, _jump_depth = nodes.step(self._transaction, key)
+            known = self._known[key] = (depth, jump)
+        return known
