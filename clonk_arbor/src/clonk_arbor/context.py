@@ -7,13 +7,12 @@ from typing import Final
 import attrs
 
 from clonk_arbor.branches import is_on_path
-from clonk_arbor.limits import MAX_DEPTH
 from clonk_arbor.messages import NodeId, TreeId
 from clonk_arbor.reach import Reach, everywhere, seen_place, seen_tree
-from clonk_arbor.resolve import Resolver
+from clonk_arbor.resolve import Resolution, Resolver
 from clonk_arbor.store import nodes, walks
 from clonk_arbor.values import moment, read_handle
-from clonk_arbor.views import Context, ContextEntry, Leaf, NodeHandle
+from clonk_arbor.views import Context, Leaf, NodeEntry, NodeHandle, ObjectEntry
 from clonk_core.plugin import Database, InvalidParams, Transaction
 
 BYTES_PER_TOKEN: Final = 4
@@ -44,7 +43,7 @@ class _Path:
 
     tree_id: str
     depth: int
-    ids: Sequence[str]
+    ids: Sequence[NodeId]
     kinds: Sequence[str]
     sizes: Sequence[int]
     texts: Sequence[str]
@@ -67,10 +66,7 @@ class Contexts:
         path = await self._database.read(_read_path, node_id, budget, reach)
         # Parsed as one array: a fourth of the cost of each for itself.
         contents = json.loads(f"[{','.join(path.texts)}]")
-        entries = [
-            ContextEntry(NodeId(one), "content" if kind != "handle" else "unresolved", content)
-            for one, kind, content in zip(path.ids, path.kinds, contents, strict=True)
-        ]
+        entries: list[NodeEntry | ObjectEntry] = list(map(NodeEntry, path.ids, contents))
         sizes = list(path.sizes)
         if "handle" in path.kinds:
             await _resolve(entries, sizes, path, resolver)
@@ -105,16 +101,21 @@ class Contexts:
         )
 
 
-async def _resolve(entries: list[ContextEntry], sizes: list[int], path: _Path, resolver: Resolver | None) -> None:
+async def _resolve(
+    entries: list[NodeEntry | ObjectEntry], sizes: list[int], path: _Path, resolver: Resolver | None
+) -> None:
+    """Put what handles lead to into their places."""
     places = [place for place, kind in enumerate(path.kinds) if kind == "handle"]
     handles = [read_handle(path.texts[place]) for place in places]
     if resolver is None:
-        for place, handle in zip(places, handles, strict=True):
-            entries[place] = ContextEntry(entries[place].node_id, "unresolved", None, handle, "not asked for")
-        return
-    for place, handle, found in zip(places, handles, await resolver.resolve(handles), strict=True):
-        entries[place] = ContextEntry(entries[place].node_id, found.state, found.content, handle, found.reason)
-        sizes[place] = found.size
+        found: Sequence[Resolution] = [Resolution("unresolved", reason="not asked for")] * len(handles)
+    else:
+        found = await resolver.resolve(handles)
+    for place, handle, one in zip(places, handles, found, strict=True):
+        entries[place] = ObjectEntry(
+            node_id=entries[place].node_id, handle=handle, state=one.state, content=one.content, reason=one.reason
+        )
+        sizes[place] = one.size
 
 
 def _fitting(sizes: Sequence[int], budget: Budget) -> tuple[int, int, int]:
@@ -135,7 +136,7 @@ def _read_path(transaction: Transaction, node_id: str, budget: Budget, reach: Re
     tokens_as_bytes = budget.max_bytes if budget.max_tokens is None else budget.max_tokens * BYTES_PER_TOKEN
     room = min(budget.max_bytes, tokens_as_bytes)
     rows = []
-    for row in walks.contents_up(transaction, place.key, MAX_DEPTH + 1):
+    for row in walks.contents_up(transaction, tree.key, place.key):
         # What a handle leads to may be smaller than the handle, never larger than what `_fitting` allows.
         if row[1] != "handle":
             room -= row[2]

@@ -10,7 +10,7 @@ import trio
 
 from clonk_arbor.messages import Handle
 from clonk_arbor.values import HANDLE, check_handle
-from clonk_arbor.views import EntryState
+from clonk_arbor.views import ObjectState
 from clonk_core.plugin import Caller, CallError, Forbidden, Host, InvalidParams, JsonValue, NotFound
 
 MAX_RESOLVED: Final = 100
@@ -34,13 +34,13 @@ class Resolution:
     """What became of a handle.
 
     Attributes:
-        state: As in `ContextEntry`.
+        state: As in `ObjectEntry`.
         content: The object; None where there is none.
         size: Bytes of it as JSON; 0 where there is none.
         reason: Why there is none.
     """
 
-    state: EntryState
+    state: ObjectState
     content: JsonValue = None
     size: int = 0
     reason: str | None = None
@@ -126,7 +126,7 @@ def _is_path(method: Any, name: str) -> bool:
     return annotation is Path or Path in get_args(annotation)
 
 
-def _without(state: EntryState, reason: str) -> Resolution:
+def _without(state: ObjectState, reason: str) -> Resolution:
     return Resolution(state, reason=reason if len(reason) <= MAX_REASON else reason[:MAX_REASON] + "…")
 
 

@@ -8,28 +8,42 @@ import attrs
 from clonk_arbor.messages import Handle, Kind, NodeId, TreeId
 from clonk_core.plugin import JsonValue
 
-EntryState = Literal["content", "resolved", "unresolved", "missing", "forbidden", "failed"]
+ObjectState = Literal["resolved", "unresolved", "missing", "forbidden", "failed"]
 
 
 @attrs.frozen
-class ContextEntry:
-    """One node of a context.
+class NodeEntry:
+    """A node of a context with a content of its own.
 
     Attributes:
         node_id: The node.
-        state: `content`: the node's own content. Of a handle: `resolved`, with the object as content; `missing`: there
-            is no such object (any more); `forbidden`: it is not for this caller; `failed`: it could not be read now;
-            `unresolved`: it was not asked for.
-        content: The content, or the object; null where there is none.
-        handle: The handle that was resolved; null for other nodes.
-        reason: Why there is no object; null where there is one.
+        content: What it holds.
     """
 
     node_id: NodeId
-    state: EntryState
     content: JsonValue
-    handle: Handle | None = None
-    reason: str | None = None
+    type: Literal["node"] = "node"
+
+
+@attrs.frozen(kw_only=True)
+class ObjectEntry:
+    """A node of a context that holds a handle.
+
+    Attributes:
+        node_id: The node.
+        handle: The handle.
+        state: `resolved`: the object is there; `missing`: there is no such object (any more); `forbidden`: it is not
+            for this caller; `failed`: it could not be read now; `unresolved`: it was not asked for.
+        content: The object; null where there is none.
+        reason: Why there is none; null where there is one.
+    """
+
+    type: Literal["object"] = "object"
+    node_id: NodeId
+    handle: Handle
+    state: ObjectState
+    content: JsonValue
+    reason: str | None
 
 
 @attrs.frozen(kw_only=True)
@@ -47,7 +61,7 @@ class Context:
 
     tree_id: TreeId
     node_id: NodeId
-    entries: tuple[ContextEntry, ...]
+    entries: tuple[NodeEntry | ObjectEntry, ...]
     left_out: int
     bytes: int
     tokens: int

@@ -17,7 +17,21 @@ _UP: Final = (
     " select (select parent from nodes where key = node) from up where node is not null limit :limit)"
 )
 PATH: Final = f"{_UP} select {nodes.COLUMNS} from up cross join nodes n on n.key = up.node"
-CONTENTS: Final = f"{_UP} select n.id, n.kind, n.size, n.content from up cross join nodes n on n.key = up.node"
+CONTENTS: Final = (
+    f"{_UP} select n.id, n.kind, n.size, n.content, n.parent from up cross join nodes n on n.key = up.node"
+)
+NEIGHBOURS: Final = (
+    "select id, kind, size, case when size <= :large then content end, parent, key from nodes"
+    " where key between :first and :key and +tree = :tree order by key desc"
+)
+CONTENT: Final = "select content from nodes where key = :key"
+
+_LARGE: Final = 16 * 1024
+"""Contents above this are not read before they are known to be on the path."""
+
+_FIRST_SPAN: Final = 64
+_LONGEST_SPAN: Final = 4096
+_STEPS: Final = 512
 SIZES: Final = f"{_UP} select n.key, n.size from up cross join nodes n on n.key = up.node"
 HANDLES: Final = (
     f"{_UP} select n.key, n.id, n.depth, n.content from up cross join nodes n on n.key = up.node"
@@ -75,9 +89,44 @@ def sizes_up(transaction: Transaction, key: int, limit: int) -> list[tuple[int, 
     return [(node, size) for node, size in transaction.execute(SIZES, {"key": key, "limit": limit})]
 
 
-def contents_up(transaction: Transaction, key: int, limit: int) -> Iterator[tuple[str, str, int, str]]:
-    """Give id, kind, size and content of a node and of what is above it, nearest first."""
-    return transaction.execute(CONTENTS, {"key": key, "limit": limit})
+Content = tuple[str, str, int, str]
+"""Id, kind, size and content of a node."""
+
+
+def contents_up(transaction: Transaction, tree: int, key: int) -> Iterator[Content]:
+    """Give id, kind, size and content of a node and of what is above it, nearest first.
+
+    A path that was written in one go, or alone, has keys beside each other: read in their order it takes a third of
+    the time. Where it has not, it is gone up step by step for a while.
+    """
+    above: int | None = key
+    span = _FIRST_SPAN
+    while above is not None:
+        found, above, is_dense = _contents_beside(transaction, tree, above, span)
+        yield from found
+        span = min(span * 2, _LONGEST_SPAN) if is_dense else _FIRST_SPAN
+        if above is not None and not is_dense:
+            for *content, parent in transaction.execute(CONTENTS, {"key": above, "limit": _STEPS}):
+                yield tuple(content)
+                above = parent
+
+
+def _contents_beside(
+    transaction: Transaction, tree: int, key: int, span: int
+) -> tuple[list[Content], int | None, bool]:
+    """Return what is found of a path among the nodes before one, what is next on it, and whether it was much."""
+    found: list[Content] = []
+    seen = 0
+    above: int | None = key
+    bindings = {"tree": tree, "key": key, "first": key - span + 1, "large": _LARGE}
+    for node_id, kind, size, content, parent, node in transaction.execute(NEIGHBOURS, bindings):
+        seen += 1
+        if node == above:
+            if content is None:
+                (content,) = transaction.one(CONTENT, {"key": node}) or ("null",)
+            found.append((node_id, kind, size, content))
+            above = parent
+    return found, above, len(found) * 2 > seen
 
 
 def handles_up(transaction: Transaction, key: int, limit: int) -> list[tuple[int, str, int, str]]:
