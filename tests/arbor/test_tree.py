@@ -8,13 +8,12 @@ import pytest
 import trio
 
 from clonk_arbor.errors import ContentTooLarge, NodeNotFound, ParentInOtherTree, TooManyRoots, TreeNotFound
-from clonk_arbor.messages import NodeId, TreeId
 from clonk_arbor.limits import MAX_METADATA_BYTES, MAX_NESTING, MAX_ROOTS, MIB, PAGE_BYTES
+from clonk_arbor.messages import NodeId, TreeId
 from clonk_arbor.nodes import Nodes
 from clonk_arbor.trees import Trees
 from clonk_core.plugin import Database, InvalidParams
 from clonk_core.storage.sqlite import open_sqlite
-
 
 LIMIT = MIB
 

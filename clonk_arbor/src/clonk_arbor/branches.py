@@ -119,10 +119,9 @@ def _put_subtree(transaction: Transaction, key: int, parent: int | None, node_id
     places: list[tuple[int | None, int | None, int, int]] = []
     for node, old_parent in _subtree(transaction, key, node_id):
         above = parent if node == key else old_parent
-        depth, jump = (0, None) if above is None else (jumps.depth(above) + 1, jumps.below(above))
+        depth, jump = jumps.put(node, above)
         if depth > MAX_DEPTH:
             raise TooDeep(MAX_DEPTH)
-        jumps.note(node, depth, jump)
         places.append((above, jump, depth, node))
     nodes.put(transaction, places)
 

@@ -154,13 +154,11 @@ class _Reading:
             raise _wrong(f"{where}: `parent` must be a node's id, or null")
         if "content" not in value:
             raise _wrong(f"{where}: `content` is missing")
-        content = stored_content(value["content"], self._max_content_bytes, f"$.lines: {where}: content")
+        kind, text, size = stored_content(value["content"], self._max_content_bytes, f"$.lines: {where}: content")
         created_at = self._moment(value.get("created_at"), where)
         self._places[node_id] = len(self._nodes)
         self._parent_ids.append(parent)
-        self._nodes.append(
-            NewNode(node_id, content.kind, content.size, created_at, self._metadata(value, where), content.text)
-        )
+        self._nodes.append(NewNode(node_id, kind, size, created_at, self._metadata(value, where), text))
 
     def _read_position(self, value: dict[str, Any], where: str) -> None:
         name = _short_text(value["position"], MAX_POSITION_NAME, f"{where}: `position`")

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-import attrs
+import orjson
 
 from clonk_arbor.errors import ContentTooLarge
 from clonk_arbor.limits import MAX_METADATA_BYTES, MAX_NESTING
@@ -19,19 +19,8 @@ MAX_HANDLE_METHOD: Final = 200
 Kind = Literal["text", "json", "handle"]
 
 
-@attrs.frozen
-class Stored:
-    """A content, checked.
-
-    Attributes:
-        kind: What it is.
-        text: Its JSON text.
-        size: Bytes of that.
-    """
-
-    kind: Kind
-    text: str
-    size: int
+Stored = tuple[Kind, str, int]
+"""A content, checked: what it is, its JSON text, the bytes of that."""
 
 
 def stored_content(content: JsonValue, limit: int, path: str = "$.content") -> Stored:
@@ -46,15 +35,14 @@ def stored_content(content: JsonValue, limit: int, path: str = "$.content") -> S
         InvalidParams: It is no JSON, nested too deeply, or a handle that is none.
         ContentTooLarge: It is over the limit.
     """
+    kind: Kind = "json"
     if type(content) is str:
-        kind: Kind = "text"
-    elif isinstance(content, dict) and HANDLE in content:
+        kind = "text"
+    elif type(content) is dict and HANDLE in content:
         check_handle(content, path)
         kind = "handle"
-    else:
-        kind = "json"
     text, size = json_text(content, limit, path)
-    return Stored(kind, text, size)
+    return kind, text, size
 
 
 def check_handle(content: dict[str, Any], path: str) -> Handle:
@@ -101,21 +89,32 @@ def json_text(value: JsonValue, limit: int, path: str) -> tuple[str, int]:
         ContentTooLarge: It is over `limit` bytes.
     """
     try:
-        text = _encode(value)
-        size = len(text) if text.isascii() else len(text.encode())
+        encoded = orjson.dumps(value, option=_ONLY_JSON)
+    except TypeError:
+        # An integer beyond 64 bit, or something that cannot be written: the slow way says which.
+        encoded = _encode_slowly(value, path)
+    if b"null" in encoded:
+        # orjson writes NaN and infinity as null, so where there is no null there was none.
+        encoded = _encode_slowly(value, path)
+    size = len(encoded)
+    if size > limit:
+        raise ContentTooLarge(path, size, limit)
+    # Counting brackets is fast and errs on the safe side; few values need the look at each part.
+    if size > MAX_NESTING and encoded.count(b"[") + encoded.count(b"{") > MAX_NESTING and _nesting(value) > MAX_NESTING:
+        raise _nested_too_deeply(path)
+    return encoded.decode(), size
+
+
+_ONLY_JSON: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
+
+
+def _encode_slowly(value: JsonValue, path: str) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except RecursionError as error:
         raise _nested_too_deeply(path) from error
     except (TypeError, ValueError) as error:
         raise InvalidParams(f"no JSON value: {error}", path=path) from error
-    if size > limit:
-        raise ContentTooLarge(path, size, limit)
-    # Counting brackets is fast and errs on the safe side; few values need the look at each part.
-    if text.count("[") + text.count("{") > MAX_NESTING and _nesting(value) > MAX_NESTING:
-        raise _nested_too_deeply(path)
-    return text, size
-
-
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def _nested_too_deeply(path: str) -> InvalidParams:

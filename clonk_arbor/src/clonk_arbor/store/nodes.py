@@ -1,7 +1,7 @@
 """Nodes: written, read one by one, listed below a parent and in a tree."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import attrs
 
@@ -16,7 +16,7 @@ INSERT: Final = (
     " values (:id, :tree, :parent, :jump, :depth, :kind, :size, :created_at, :metadata, :content) returning key"
 )
 INSERT_KEYED: Final = (
-    "insert into nodes (key, id, tree, parent, jump, depth, kind, size, created_at, metadata, content)"
+    "insert into nodes (key, tree, parent, jump, depth, id, kind, size, created_at, metadata, content)"
     " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 LAST_KEY: Final = "select seq from sqlite_sequence where name = 'nodes'"
@@ -91,9 +91,8 @@ class Place:
     next_jump_depth: int
 
 
-@attrs.frozen
-class NewNode:
-    """A node to be written, without its place.
+class NewNode(NamedTuple):
+    """A node to be written, without its place. A named tuple: a long path makes many.
 
     Attributes:
         id: Its id.
@@ -135,7 +134,7 @@ def insert(
 
 
 def insert_keyed(transaction: Transaction, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Add nodes whose keys were chosen, columns in the table's order."""
+    """Add nodes whose keys were chosen: key, tree, parent, farther ancestor, depth, then what a `NewNode` has."""
     transaction.execute_many(INSERT_KEYED, rows)
 
 

@@ -161,26 +161,34 @@ class Jumps:
     """
 
     def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
-        self._known: dict[int, tuple[int, int]] = {}
+        self._known = _KnownPlaces(transaction)
 
     def note(self, key: int, depth: int, jump: int | None) -> None:
         """Remember a node: its depth, and where it jumps to (None for a root)."""
         self._known[key] = (depth, key if jump is None else jump)
 
-    def depth(self, key: int) -> int:
-        """Return a node's depth."""
-        return self._look_up(key)[0]
+    def put(self, key: int, parent: int | None) -> tuple[int, int | None]:
+        """Return depth and jump of a node below `parent` (None for a root), and remember it."""
+        known = self._known
+        if parent is None:
+            known[key] = (0, key)
+            return 0, None
+        depth, jump = known[parent]
+        jump_depth, next_jump = known[jump]
+        if depth - jump_depth != jump_depth - known[next_jump][0]:
+            next_jump = parent
+        known[key] = (depth + 1, next_jump)
+        return depth + 1, next_jump
 
-    def below(self, parent: int) -> int:
-        """Return where a child of a node jumps to."""
-        depth, jump = self._look_up(parent)
-        jump_depth, next_jump = self._look_up(jump)
-        return next_jump if depth - jump_depth == jump_depth - self._look_up(next_jump)[0] else parent
 
-    def _look_up(self, key: int) -> tuple[int, int]:
-        known = self._known.get(key)
-        if known is None:
-            _parent, depth, jump, _jump_depth = nodes.step(self._transaction, key)
-            known = self._known[key] = (depth, jump)
-        return known
+class _KnownPlaces(dict[int, tuple[int, int]]):
+    """Depth and jump by key (a root jumps to itself), read when first asked for."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        super().__init__()
+        self._transaction = transaction
+
+    def __missing__(self, key: int) -> tuple[int, int]:
+        _parent, depth, jump, _jump_depth = nodes.step(self._transaction, key)
+        found = self[key] = (depth, jump)
+        return found
