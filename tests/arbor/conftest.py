@@ -47,7 +47,7 @@ class Caller:
     async def pages(self, method: str, key: str, limit: int, /, **params: Any) -> list[Any]:
         """Read a list page by page; each page but the last is full, and each entry comes once."""
         found: list[Any] = []
-        after = {}
+        after: dict[str, Any] = {}
         while page := await self(method, limit=limit, **params, **after):
             assert len(page) <= limit
             found += page

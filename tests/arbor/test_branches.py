@@ -137,6 +137,8 @@ async def test_a_path_of_100_000_nodes_is_read_moved_drawn_and_deleted(arbor: Ca
     for _ in range(10):
         parent = ids[-1] if ids else None
         ids += await arbor("path_create", tree_id=tree_id, parent_id=parent, contents=[0] * 10_000)
+    above = await arbor("node_ancestors", node_id=ids[-1], limit=1000)
+    assert [node["id"] for node in above] == ids[-2:-1002:-1]
     (middle,) = await arbor("node_path", node_id=ids[-1], after=ids[66_665], limit=1)
     assert (middle["id"], middle["depth"]) == (ids[66_666], 66_666)
     context = await arbor("context_get", node_id=ids[-1])
