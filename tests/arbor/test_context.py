@@ -84,9 +84,9 @@ async def test_a_context_is_the_path_from_the_root_to_a_node(arbor: Caller) -> N
     assert (await arbor.refusal("context_get", node_id="node_x")).kind == "arbor.node_not_found"
 
 
-@pytest.mark.parametrize(
-    ("budget", "kept"),
-    [
+async def test_a_budget_keeps_whole_nodes_nearest_to_the_end(arbor: Caller) -> None:
+    _tree_id, ids = await arbor.tree(*("x" * 10 for _ in range(5)))
+    budgets: list[tuple[dict[str, int], int]] = [
         ({"max_bytes": 36}, 3),
         ({"max_bytes": 35}, 2),
         ({"max_tokens": 9}, 3),
@@ -95,13 +95,11 @@ async def test_a_context_is_the_path_from_the_root_to_a_node(arbor: Caller) -> N
         ({"max_bytes": 11}, 0),
         ({"max_tokens": 0}, 0),
         ({"max_bytes": 1000}, 5),
-    ],
-)
-async def test_a_budget_keeps_whole_nodes_nearest_to_the_end(arbor: Caller, budget: Any, kept: int) -> None:
-    _tree_id, ids = await arbor.tree(*("x" * 10 for _ in range(5)))
-    context = await arbor("context_get", node_id=ids[-1], **budget)
-    assert [entry["node_id"] for entry in context["entries"]] == ids[5 - kept :]
-    assert (context["left_out"], context["bytes"], context["tokens"]) == (5 - kept, 12 * kept, 3 * kept)
+    ]
+    for budget, kept in budgets:
+        context = await arbor("context_get", node_id=ids[-1], **budget)
+        assert [entry["node_id"] for entry in context["entries"]] == ids[5 - kept :], budget
+        assert (context["left_out"], context["bytes"], context["tokens"]) == (5 - kept, 12 * kept, 3 * kept)
 
 
 async def test_a_context_is_right_however_the_nodes_of_its_path_came(arbor: Caller) -> None:
@@ -178,27 +176,25 @@ async def test_a_handle_shows_nothing_that_the_caller_may_not_read_itself(librar
         assert len(shelf.asked) == states.count("resolved")
 
 
-@pytest.mark.parametrize(
-    ("content", "path"),
-    [
-        ({"$handle": 5}, "$.content.$handle"),
-        ({"$handle": {"method": "shelf.book", "more": 1}}, "$.content.$handle"),
-        ({"$handle": {"method": "shelf.book"}, "more": 1}, "$.content"),
-        ({"$handle": {"method": "shelf.book", "params": []}}, "$.content.$handle.params"),
-        ({"$handle": {"method": ""}}, "$.content.$handle.method"),
-        ({"$handle": {"params": {}}}, "$.content.$handle.method"),
-        ({"$handle": {"method": "arbor.context_get"}}, "$.content.$handle.method"),
-        ({"$handle": {"method": "shelf.nothing"}}, "$.content.$handle.method"),
-        ({"$handle": {"method": "shelf.burn"}}, "$.content.$handle.method"),
-    ],
-)
-async def test_a_handle_that_can_never_be_resolved_is_refused(
-    library: tuple[TestHost, Shelf], content: Any, path: str
-) -> None:
+NO_HANDLES: list[tuple[Any, str]] = [
+    ({"$handle": 5}, "$.content.$handle"),
+    ({"$handle": {"method": "shelf.book", "more": 1}}, "$.content.$handle"),
+    ({"$handle": {"method": "shelf.book"}, "more": 1}, "$.content"),
+    ({"$handle": {"method": "shelf.book", "params": []}}, "$.content.$handle.params"),
+    ({"$handle": {"method": ""}}, "$.content.$handle.method"),
+    ({"$handle": {"params": {}}}, "$.content.$handle.method"),
+    ({"$handle": {"method": "arbor.context_get"}}, "$.content.$handle.method"),
+    ({"$handle": {"method": "shelf.nothing"}}, "$.content.$handle.method"),
+    ({"$handle": {"method": "shelf.burn"}}, "$.content.$handle.method"),
+]
+
+
+async def test_a_handle_that_can_never_be_resolved_is_refused(library: tuple[TestHost, Shelf]) -> None:
     arbor = caller_of(library[0], "all")
     tree_id, _ids = await arbor.tree()
-    error = await arbor.refusal("node_create", tree_id=tree_id, content=content)
-    assert (error.kind, error.data["path"]) == ("invalid_params", path)
+    for content, path in NO_HANDLES:
+        error = await arbor.refusal("node_create", tree_id=tree_id, content=content)
+        assert (error.kind, error.data["path"]) == ("invalid_params", path), content
 
 
 async def test_an_imported_handle_changes_nothing_and_names_what_is_not_there(
