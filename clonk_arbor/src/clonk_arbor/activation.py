@@ -33,7 +33,7 @@ class Arbor(TreeMethods, NodeMethods, ContextMethods, PositionMethods, Activatio
     """Conversation trees: every message is a node, every fork a branch."""
 
     namespace = "arbor"
-    version = "2.0.0"
+    version = "1.1.0"
 
     def __init__(self, host: Host) -> None:
         settings = host.settings if isinstance(host.settings, ArborSettings) else ArborSettings()
