@@ -1,7 +1,9 @@
 """The domain: what a model would be given at a node. The path to it, its handles resolved, within a budget."""
 
 import json
+import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 import attrs
@@ -120,11 +122,14 @@ async def _resolve(
 
 def _fitting(sizes: Sequence[int], budget: Budget) -> tuple[int, int, int]:
     """Return how many of the nearest nodes fit, their bytes and their tokens."""
+    all_tokens = [-(-size // BYTES_PER_TOKEN) for size in sizes]
+    total, tokens = sum(sizes), sum(all_tokens)
+    most_tokens = math.inf if budget.max_tokens is None else budget.max_tokens
+    if total <= budget.max_bytes and tokens <= most_tokens:
+        return len(sizes), total, tokens
     total = tokens = 0
-    for kept, size in enumerate(sizes):
-        more = -(-size // BYTES_PER_TOKEN)
-        over_tokens = budget.max_tokens is not None and tokens + more > budget.max_tokens
-        if over_tokens or total + size > budget.max_bytes:
+    for kept, (size, more) in enumerate(zip(sizes, all_tokens, strict=True)):
+        if tokens + more > most_tokens or total + size > budget.max_bytes:
             return kept, total, tokens
         total += size
         tokens += more
@@ -135,16 +140,17 @@ def _read_path(transaction: Transaction, node_id: str, budget: Budget, reach: Re
     tree, place = seen_place(transaction, node_id, reach)
     tokens_as_bytes = budget.max_bytes if budget.max_tokens is None else budget.max_tokens * BYTES_PER_TOKEN
     room = min(budget.max_bytes, tokens_as_bytes)
-    rows = []
-    for row in walks.contents_up(transaction, tree.key, place.key):
-        # What a handle leads to may be smaller than the handle, never larger than what `_fitting` allows.
-        if row[1] != "handle":
-            room -= row[2]
-        if room < 0:
+    rows: list[walks.Content] = []
+    for some in walks.contents_up(transaction, tree.key, place.key):
+        # Handles do not count yet: what one leads to may be smaller than the handle itself.
+        sizes = [row[2] if row[1] != "handle" else 0 for row in some]
+        if sum(sizes) > room:
+            rows += [row for row, total in zip(some, accumulate(sizes), strict=True) if total <= room]
             break
-        rows.append(row)
-    ids, kinds, sizes, texts = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return _Path(tree.id, place.depth, ids, kinds, sizes, texts)
+        rows += some
+        room -= sum(sizes)
+    ids, kinds, byte_counts, texts, *_rest = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return _Path(tree.id, place.depth, ids, kinds, byte_counts, texts)
 
 
 def _read_leaves(

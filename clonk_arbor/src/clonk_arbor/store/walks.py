@@ -5,7 +5,7 @@ hold every content on the way otherwise.
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -18,7 +18,7 @@ _UP: Final = (
 )
 PATH: Final = f"{_UP} select {nodes.COLUMNS} from up cross join nodes n on n.key = up.node"
 CONTENTS: Final = (
-    f"{_UP} select n.id, n.kind, n.size, n.content, n.parent from up cross join nodes n on n.key = up.node"
+    f"{_UP} select n.id, n.kind, n.size, n.content, n.parent, n.key from up cross join nodes n on n.key = up.node"
 )
 NEIGHBOURS: Final = (
     "select id, kind, size, case when size <= :large then content end, parent, key from nodes"
@@ -89,12 +89,12 @@ def sizes_up(transaction: Transaction, key: int, limit: int) -> list[tuple[int, 
     return [(node, size) for node, size in transaction.execute(SIZES, {"key": key, "limit": limit})]
 
 
-Content = tuple[str, str, int, str]
-"""Id, kind, size and content of a node."""
+Content = tuple[str, str, int, str, int | None, int]
+"""Id, kind, size, content, parent and key of a node."""
 
 
-def contents_up(transaction: Transaction, tree: int, key: int) -> Iterator[Content]:
-    """Give id, kind, size and content of a node and of what is above it, nearest first.
+def contents_up(transaction: Transaction, tree: int, key: int) -> Iterator[list[Content]]:
+    """Give what a node and those above it hold, nearest first, some at a time.
 
     A path that was written in one go, or alone, has keys beside each other: read in their order it takes a third of
     the time. Where it has not, it is gone up step by step for a while.
@@ -102,31 +102,39 @@ def contents_up(transaction: Transaction, tree: int, key: int) -> Iterator[Conte
     above: int | None = key
     span = _FIRST_SPAN
     while above is not None:
-        found, above, is_dense = _contents_beside(transaction, tree, above, span)
-        yield from found
+        found, is_dense = _contents_beside(transaction, tree, above, span)
+        yield found
+        above = found[-1][4]
         span = min(span * 2, _LONGEST_SPAN) if is_dense else _FIRST_SPAN
         if above is not None and not is_dense:
-            for *content, parent in transaction.execute(CONTENTS, {"key": above, "limit": _STEPS}):
-                yield tuple(content)
-                above = parent
+            found = transaction.all(CONTENTS, {"key": above, "limit": _STEPS})
+            yield found
+            above = found[-1][4]
 
 
-def _contents_beside(
-    transaction: Transaction, tree: int, key: int, span: int
-) -> tuple[list[Content], int | None, bool]:
-    """Return what is found of a path among the nodes before one, what is next on it, and whether it was much."""
-    found: list[Content] = []
-    seen = 0
-    above: int | None = key
+def _contents_beside(transaction: Transaction, tree: int, key: int, span: int) -> tuple[list[Content], bool]:
+    """Return what is found of a path among the nodes before one, itself the first, and whether it was most of them."""
     bindings = {"tree": tree, "key": key, "first": key - span + 1, "large": _LARGE}
-    for node_id, kind, size, content, parent, node in transaction.execute(NEIGHBOURS, bindings):
-        seen += 1
-        if node == above:
-            if content is None:
-                (content,) = transaction.one(CONTENT, {"key": node}) or ("null",)
-            found.append((node_id, kind, size, content))
-            above = parent
-    return found, above, len(found) * 2 > seen
+    rows: list[Any] = transaction.all(NEIGHBOURS, bindings)
+    found = rows
+    if [row[4] for row in rows[:-1]] != [row[5] for row in rows[1:]]:
+        above: int | None = key
+        found = []
+        for row in rows:
+            if row[5] == above:
+                found.append(row)
+                above = row[4]
+    if any(row[3] is None for row in found):
+        found = [row if row[3] is not None else _whole(transaction, row) for row in found]
+    return found, len(found) * 2 > len(rows)
+
+
+def _whole(transaction: Transaction, row: Content) -> Content:
+    """Return a row with its large content."""
+    node_id, kind, size, _content, parent, key = row
+    content = transaction.one(CONTENT, {"key": key})
+    assert content is not None  # noqa: S101 - the same transaction has just seen it
+    return (node_id, kind, size, content[0], parent, key)
 
 
 def handles_up(transaction: Transaction, key: int, limit: int) -> list[tuple[int, str, int, str]]:
