@@ -16,7 +16,7 @@ from clonk_arbor.errors import (
 from clonk_arbor.limits import MAX_DEPTH, MAX_ROOTS, MAX_SUBTREE, PAGE_BYTES
 from clonk_arbor.messages import Node, NodeId
 from clonk_arbor.nodes import as_node
-from clonk_arbor.reach import Reach, everywhere, seen_place, touch
+from clonk_arbor.reach import Reach, check_seen, everywhere, seen_place, touch
 from clonk_arbor.store import changes, nodes, positions, search, walks
 from clonk_arbor.values import now
 from clonk_core.plugin import Database, InvalidParams, Transaction
@@ -84,7 +84,7 @@ def is_on_path(transaction: Transaction, ancestor: nodes.Place, node: nodes.Plac
 
 def _move(transaction: Transaction, node_id: str, parent_id: str | None, reach: Reach) -> tuple[str, Node]:
     tree, place = seen_place(transaction, node_id, reach)
-    parent = None if parent_id is None else _new_parent(transaction, tree.id, node_id, place, parent_id)
+    parent = None if parent_id is None else _new_parent(transaction, tree.id, node_id, place, parent_id, reach)
     parent_key = None if parent is None else parent.key
     if parent_key != place.parent:
         at = now()
@@ -101,12 +101,13 @@ def _move(transaction: Transaction, node_id: str, parent_id: str | None, reach: 
 
 
 def _new_parent(
-    transaction: Transaction, tree_id: str, node_id: str, place: nodes.Place, parent_id: str
+    transaction: Transaction, tree_id: str, node_id: str, place: nodes.Place, parent_id: str, reach: Reach
 ) -> nodes.Place:
     parent = nodes.place(transaction, parent_id)
     if parent is None:
         raise NodeNotFound(parent_id)
     if parent.tree != place.tree:
+        check_seen(transaction, parent_id, parent, reach)
         raise ParentInOtherTree(parent_id, tree_id)
     if is_on_path(transaction, place, parent):
         raise BelowItself(node_id, parent_id)

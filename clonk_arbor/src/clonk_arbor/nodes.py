@@ -11,7 +11,7 @@ from clonk_arbor.errors import ContentTooLarge, NodeNotFound, ParentInOtherTree,
 from clonk_arbor.identifiers import node_ids
 from clonk_arbor.limits import CHANGE_SPAN, MAX_BATCH_BYTES, MAX_CONTENT_BYTES, MAX_DEPTH, MAX_ROOTS, PAGE_BYTES
 from clonk_arbor.messages import Metadata, Node, NodeDraft, NodeId, TreeId
-from clonk_arbor.reach import Reach, everywhere, seen_place, touch
+from clonk_arbor.reach import Reach, check_seen, everywhere, seen_place, touch
 from clonk_arbor.store import changes, trees
 from clonk_arbor.store import nodes as stored
 from clonk_arbor.store.walks import Jumps, path_up
@@ -152,7 +152,7 @@ def _insert(transaction: Transaction, tree_id: str, parent_id: str | None, node:
             raise TooManyRoots(tree_id, MAX_ROOTS)
         key = stored.insert(transaction, node, tree.key, parent=None, jump=None, depth=0)
     else:
-        parent = _parent_place(transaction, parent_id, tree, tree_id)
+        parent = _parent_place(transaction, parent_id, tree, tree_id, reach)
         # As `Jumps.below`, without a look at each ancestor.
         is_even = parent.depth - parent.jump_depth == parent.jump_depth - parent.next_jump_depth
         jump = parent.next_jump if is_even else parent.key
@@ -160,11 +160,14 @@ def _insert(transaction: Transaction, tree_id: str, parent_id: str | None, node:
     changes.insert(transaction, tree.key, tree.version, "nodes_created", node.created_at, first=key, last=key)
 
 
-def _parent_place(transaction: Transaction, parent_id: str, tree: trees.Touched, tree_id: str) -> stored.Place:
+def _parent_place(
+    transaction: Transaction, parent_id: str, tree: trees.Touched, tree_id: str, reach: Reach
+) -> stored.Place:
     parent = stored.place(transaction, parent_id)
     if parent is None:
         raise NodeNotFound(parent_id)
     if parent.tree != tree.key:
+        check_seen(transaction, parent_id, parent, reach)
         raise ParentInOtherTree(parent_id, tree_id)
     if parent.depth >= MAX_DEPTH:
         raise TooDeep(MAX_DEPTH)
@@ -188,7 +191,7 @@ def _insert_many(
     known: dict[str, int] = {}
     for parent_id in parents:
         if type(parent_id) is str and parent_id not in known:
-            place = _parent_place(transaction, parent_id, tree, tree_id)
+            place = _parent_place(transaction, parent_id, tree, tree_id, reach)
             jumps.note(place.key, place.depth, place.jump)
             known[parent_id] = place.key
     keys = [

@@ -61,7 +61,7 @@ class Positions:
 def _create(transaction: Transaction, tree_id: str, name: str, node_id: str, metadata: str, reach: Reach) -> Position:
     at = now()
     tree = touch(transaction, tree_id, reach, at)
-    node = place_in(transaction, node_id, tree, tree_id)
+    node = place_in(transaction, node_id, tree, tree_id, reach)
     if stored.count(transaction, tree.key) >= MAX_POSITIONS:
         raise TooManyPositions(tree_id, MAX_POSITIONS)
     if not stored.insert(transaction, tree.key, name, node.key, metadata, at):
@@ -96,7 +96,7 @@ def _move(transaction: Transaction, tree_id: str, name: str, node_id: str, versi
     before = _read(transaction, tree_id, name, reach)
     at = now()
     tree = touch(transaction, tree_id, reach, at)
-    node = place_in(transaction, node_id, tree, tree_id)
+    node = place_in(transaction, node_id, tree, tree_id, reach)
     _check_version(before, version)
     stored.move(transaction, tree.key, name, node.key, version, at)
     _note(transaction, tree.key, tree.version, name, node_id, at)

@@ -40,7 +40,20 @@ def seen_place(transaction: Transaction, node_id: str, reach: Reach) -> tuple[tr
     return tree, place
 
 
-def place_in(transaction: Transaction, node_id: str, tree: trees.TreeRow | trees.Touched, tree_id: str) -> nodes.Place:
+def check_seen(transaction: Transaction, node_id: str, place: nodes.Place, reach: Reach) -> None:
+    """Refuse a node of a tree that the caller may not see: whatever else is wrong with it is not told.
+
+    Raises:
+        NodeNotFound: For the caller there is none.
+    """
+    tree = trees.find_by_key(transaction, place.tree)
+    if tree is None or not reach(tree.name):
+        raise NodeNotFound(node_id)
+
+
+def place_in(
+    transaction: Transaction, node_id: str, tree: trees.TreeRow | trees.Touched, tree_id: str, reach: Reach
+) -> nodes.Place:
     """Return where a node of a tree is that the caller may see.
 
     Raises:
@@ -51,6 +64,7 @@ def place_in(transaction: Transaction, node_id: str, tree: trees.TreeRow | trees
     if place is None:
         raise NodeNotFound(node_id)
     if place.tree != tree.key:
+        check_seen(transaction, node_id, place, reach)
         raise NodeInOtherTree(node_id, tree_id)
     return place
 
