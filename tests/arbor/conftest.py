@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from clonk_core.client.inside import InsideClient
-from clonk_core.interfaces import Connection
+from clonk_core.interfaces.door import Connection
 from clonk_core.plugin import CallError
 from clonk_core.testing.host import TestHost, open_host
 from tests.core.gateway.guarded import secret_of

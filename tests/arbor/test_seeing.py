@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -238,7 +239,7 @@ async def test_trees_beyond_a_caller_s_reach_are_not_there(guarded: TestHost) ->
     for method in ("context_get", "context_handles"):
         assert (await red.refusal(method, node_id=ids[0])).kind == "arbor.node_not_found", method
     assert (await red.refusal("node_move", node_id=ids[1], parent_id=None)).kind == "arbor.node_not_found"
-    for method, params in (  # nor is it told that a node is somewhere else
+    elsewhere: list[tuple[str, dict[str, Any]]] = [  # nor is it told that a node is somewhere else
         ("node_create", {"tree_id": mine, "content": 1, "parent_id": ids[0]}),
         ("path_create", {"tree_id": mine, "contents": [1], "parent_id": ids[0]}),
         ("nodes_create", {"tree_id": mine, "nodes": [{"content": 1, "parent_id": ids[0]}]}),
@@ -251,7 +252,8 @@ async def test_trees_beyond_a_caller_s_reach_are_not_there(guarded: TestHost) ->
         ("context_search", {"query": "needle", "after": ids[0]}),
         ("tree_export", {"id": mine, "after": ids[0]}),
         ("tree_render", {"id": mine, "node_id": ids[0]}),
-    ):
+    ]
+    for method, params in elsewhere:
         assert (await red.refusal(method, **params)).kind == "arbor.node_not_found", method
     for method in ("get", "archive", "restore", "delete", "render", "export", "update", "watch"):
         assert (await red.refusal(f"tree_{method}", id=theirs)).kind == "arbor.tree_not_found", method
