@@ -1,6 +1,5 @@
 """Arbor as callers see it: through the whole gateway of a real host."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +8,7 @@ import pytest
 from clonk_arbor.activation import Arbor
 from clonk_core.plugin import CallError
 from clonk_core.testing.contract import check_activation
-from clonk_core.testing.host import TestHost, open_host
-
-
-@pytest.fixture
-async def host(tmp_path: Path) -> AsyncIterator[TestHost]:
-    async with open_host(tmp_path / "host", packages=["arbor"]) as opened:
-        yield opened
+from clonk_core.testing.host import TestHost
 
 
 async def refusal(host: TestHost, method: str, **params: Any) -> CallError:
@@ -76,18 +69,27 @@ async def test_errors_bear_arbor_s_own_kinds(host: TestHost) -> None:
     assert (await refusal(host, "arbor.tree_get", id="tree_x")).kind == "arbor.tree_not_found"
     assert (await refusal(host, "arbor.node_get", node_id="node_x")).kind == "arbor.node_not_found"
     tree_id = await host.client.call("arbor.tree_create", name="t")
-    error = await refusal(host, "arbor.node_create", tree_id=tree_id, content="x" * 2**20)
+    error = await refusal(host, "arbor.node_create", tree_id=tree_id, content="x" * 10 * 2**20)
     assert error.kind == "arbor.content_too_large"
 
 
 async def test_reading_needs_the_scope_read_and_writing_the_method_s_own(host: TestHost) -> None:
     schemas = await host.client.call("hub.schema", "arbor")
     scopes = {one["name"].removeprefix("arbor."): one["scope"] for one in schemas["methods"]}
-    reading = {"tree_get", "tree_list", "node_get", "node_children", "node_ancestors"}
-    assert scopes == {
-        **dict.fromkeys(reading, "arbor:read"),
-        "tree_create": "arbor:tree_create",
-        "node_create": "arbor:node_create",
+    reading = {name for name, scope in scopes.items() if scope == "arbor:read"}
+    assert reading == {
+        "tree_get", "tree_list", "tree_render", "tree_export", "tree_watch",
+        "node_get", "node_children", "node_parent", "node_ancestors", "node_path",
+        "context_get", "context_leaves", "context_handles", "context_search",
+        "position_get", "position_list",
+    }  # fmt: skip
+    writing = {
+        "tree_create", "tree_update", "tree_archive", "tree_restore", "tree_delete", "tree_claim", "tree_release",
+        "tree_import", "node_create", "nodes_create", "path_create", "node_move", "node_delete",
+        "position_create", "position_move", "position_delete",
+    }  # fmt: skip
+    assert {name: scope for name, scope in scopes.items() if name not in reading} == {
+        name: f"arbor:{name}" for name in writing
     }
 
 

@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 import trio
 
-from clonk_arbor import store
 from clonk_arbor.errors import ContentTooLarge, NodeNotFound, ParentInOtherTree, TooManyRoots, TreeNotFound
+from clonk_arbor.limits import MAX_METADATA_BYTES, MAX_NESTING, MAX_ROOTS, MIB, PAGE_BYTES
 from clonk_arbor.messages import NodeId, TreeId
-from clonk_arbor.tree import MAX_CONTENT_BYTES, MAX_METADATA_BYTES, MAX_NESTING, MAX_ROOTS, PAGE_BYTES, Trees
-from clonk_core.plugin import Database, InvalidParams, Transaction
+from clonk_arbor.nodes import Nodes
+from clonk_arbor.trees import Trees
+from clonk_core.plugin import Database, InvalidParams
 from clonk_core.storage.sqlite import open_sqlite
+
+LIMIT = MIB
 
 
 @pytest.fixture
@@ -26,23 +29,13 @@ def trees(database: Database) -> Trees:
     return Trees(database)
 
 
-async def add_many(trees: Trees, tree_id: TreeId, parent_id: NodeId, count: int) -> list[NodeId]:
-    return [await trees.add_node(tree_id, parent_id, number, None) for number in range(count)]
+@pytest.fixture
+def nodes(database: Database) -> Nodes:
+    return Nodes(database, max_content_bytes=LIMIT)
 
 
-def add_line(transaction: Transaction, tree_id: TreeId, root_id: NodeId, length: int) -> NodeId:
-    """Add a line of nodes below the root, each the child of the one before, as history grows; return the last."""
-    parent_id = str(root_id)
-    rows = []
-    for depth in range(1, length + 1):
-        node_id = f"node_line{depth:06d}"
-        rows.append(
-            {"id": node_id, "tree_id": tree_id, "parent_id": parent_id, "number": depth + 1, "depth": depth,
-             "content": str(depth), "metadata": "{}", "created_at": "2025-01-16T12:00:00Z"}
-        )  # fmt: skip
-        parent_id = node_id
-    transaction.execute_many(store.INSERT_NODE, rows)
-    return NodeId(parent_id)
+async def add_many(nodes: Nodes, tree_id: TreeId, parent_id: NodeId, count: int) -> list[NodeId]:
+    return [await nodes.create(tree_id, parent_id, number, None) for number in range(count)]
 
 
 async def test_a_tree_comes_back_as_it_was_created(trees: Trees) -> None:
@@ -58,11 +51,11 @@ async def test_a_tree_comes_back_as_it_was_created(trees: Trees) -> None:
     assert tree.created_at.tzinfo is not None
 
 
-async def test_an_unknown_tree_is_not_found(trees: Trees) -> None:
+async def test_an_unknown_tree_is_not_found(trees: Trees, nodes: Nodes) -> None:
     with pytest.raises(TreeNotFound):
         await trees.get(TreeId("tree_none"))
     with pytest.raises(TreeNotFound):
-        await trees.add_node(TreeId("tree_none"), None, "hello", None)
+        await nodes.create(TreeId("tree_none"), None, "hello", None)
 
 
 async def test_trees_are_listed_oldest_first_page_by_page_each_once(trees: Trees) -> None:
@@ -89,109 +82,109 @@ async def test_trees_are_listed_oldest_first_page_by_page_each_once(trees: Trees
         {"role": "user", "content": [{"a": [1, {}]}]},
     ],
 )
-async def test_content_comes_back_as_it_was(trees: Trees, content: Any) -> None:
+async def test_content_comes_back_as_it_was(trees: Trees, nodes: Nodes, content: Any) -> None:
     tree_id = await trees.create("t", None)
-    node_id = await trees.add_node(tree_id, None, content, {"entry": "uuid"})
-    node = await trees.node(node_id)
+    node_id = await nodes.create(tree_id, None, content, {"entry": "uuid"})
+    node = await nodes.get(node_id)
     assert (node.content, node.metadata) == (content, {"entry": "uuid"})
     assert type(node.content) is type(content)
     assert (node.tree_id, node.parent_id, node.depth) == (tree_id, None, 0)
 
 
-async def test_a_tree_tells_its_roots_and_counts_its_nodes(trees: Trees) -> None:
+async def test_a_tree_tells_its_roots_and_counts_its_nodes(trees: Trees, nodes: Nodes) -> None:
     tree_id = await trees.create("t", None)
-    first = await trees.add_node(tree_id, None, 1, None)
-    second = await trees.add_node(tree_id, None, 2, None)
-    await trees.add_node(tree_id, first, 3, None)
+    first = await nodes.create(tree_id, None, 1, None)
+    second = await nodes.create(tree_id, None, 2, None)
+    await nodes.create(tree_id, first, 3, None)
     tree = await trees.get(tree_id)
     assert tree.root_ids == (first, second)
     assert tree.node_count == 3
     assert [listed.node_count for listed in await trees.list(10, None)] == [3]
 
 
-async def test_children_come_back_in_the_order_they_were_added_page_by_page(trees: Trees) -> None:
+async def test_children_come_back_in_the_order_they_were_added_page_by_page(trees: Trees, nodes: Nodes) -> None:
     tree_id = await trees.create("t", None)
-    root = await trees.add_node(tree_id, None, "root", None)
-    children = await add_many(trees, tree_id, root, 11)
-    await add_many(trees, tree_id, children[0], 3)
+    root = await nodes.create(tree_id, None, "root", None)
+    children = await add_many(nodes, tree_id, root, 11)
+    await add_many(nodes, tree_id, children[0], 3)
     seen: list[NodeId] = []
-    while page := await trees.children(root, 4, seen[-1] if seen else None):
+    while page := await nodes.children(root, 4, seen[-1] if seen else None):
         assert {node.depth for node in page} == {1}
         seen += [node.id for node in page]
     assert seen == children
 
 
-async def test_ancestors_come_back_nearest_first_and_go_on_from_the_last(trees: Trees) -> None:
+async def test_ancestors_come_back_nearest_first_and_go_on_from_the_last(trees: Trees, nodes: Nodes) -> None:
     tree_id = await trees.create("t", None)
-    path = [await trees.add_node(tree_id, None, 0, None)]
+    path = [await nodes.create(tree_id, None, 0, None)]
     for number in range(1, 8):
-        path.append(await trees.add_node(tree_id, path[-1], number, None))
-    first = await trees.ancestors(path[-1], 3)
-    rest = await trees.ancestors(first[-1].id, 1000)
+        path.append(await nodes.create(tree_id, path[-1], number, None))
+    first = await nodes.ancestors(path[-1], 3)
+    rest = await nodes.ancestors(first[-1].id, 1000)
     assert [node.id for node in (*first, *rest)] == path[-2::-1]
     assert rest[-1].parent_id is None
-    assert await trees.ancestors(path[0], 10) == ()
+    assert await nodes.ancestors(path[0], 10) == ()
 
 
-async def test_branches_share_their_ancestors(trees: Trees) -> None:
+async def test_branches_share_their_ancestors(trees: Trees, nodes: Nodes) -> None:
     tree_id = await trees.create("t", None)
-    root = await trees.add_node(tree_id, None, "question", None)
-    left, right = await add_many(trees, tree_id, root, 2)
-    assert [node.id for node in await trees.ancestors(left, 10)] == [root]
-    assert [node.id for node in await trees.ancestors(right, 10)] == [root]
+    root = await nodes.create(tree_id, None, "question", None)
+    left, right = await add_many(nodes, tree_id, root, 2)
+    assert [node.id for node in await nodes.ancestors(left, 10)] == [root]
+    assert [node.id for node in await nodes.ancestors(right, 10)] == [root]
 
 
-async def test_unknown_nodes_are_not_found(trees: Trees) -> None:
+async def test_unknown_nodes_are_not_found(trees: Trees, nodes: Nodes) -> None:
     tree_id = await trees.create("t", None)
-    root = await trees.add_node(tree_id, None, "root", None)
+    root = await nodes.create(tree_id, None, "root", None)
     nowhere = NodeId("node_none")
     for ask in (
-        lambda: trees.node(nowhere),
-        lambda: trees.children(nowhere, 10, None),
-        lambda: trees.children(root, 10, nowhere),
-        lambda: trees.ancestors(nowhere, 10),
-        lambda: trees.add_node(tree_id, nowhere, "x", None),
+        lambda: nodes.get(nowhere),
+        lambda: nodes.children(nowhere, 10, None),
+        lambda: nodes.children(root, 10, nowhere),
+        lambda: nodes.ancestors(nowhere, 10),
+        lambda: nodes.create(tree_id, nowhere, "x", None),
     ):
         with pytest.raises(NodeNotFound):
             await ask()
 
 
-async def test_a_page_cannot_go_on_after_a_node_that_is_no_child(trees: Trees) -> None:
+async def test_a_page_cannot_go_on_after_a_node_that_is_no_child(trees: Trees, nodes: Nodes) -> None:
     tree_id = await trees.create("t", None)
-    root = await trees.add_node(tree_id, None, "root", None)
-    other = await trees.add_node(tree_id, None, "other", None)
+    root = await nodes.create(tree_id, None, "root", None)
+    other = await nodes.create(tree_id, None, "other", None)
     with pytest.raises(InvalidParams) as caught:
-        await trees.children(root, 10, other)
+        await nodes.children(root, 10, other)
     assert caught.value.path == "$.after"
 
 
-async def test_a_parent_in_another_tree_is_refused_and_nothing_is_counted(trees: Trees) -> None:
+async def test_a_parent_in_another_tree_is_refused_and_nothing_is_counted(trees: Trees, nodes: Nodes) -> None:
     one, two = await trees.create("one", None), await trees.create("two", None)
-    node = await trees.add_node(one, None, "x", None)
+    node = await nodes.create(one, None, "x", None)
     with pytest.raises(ParentInOtherTree):
-        await trees.add_node(two, node, "y", None)
+        await nodes.create(two, node, "y", None)
     assert (await trees.get(two)).node_count == 0
 
 
-async def test_content_may_be_1_mib_and_not_a_byte_more(trees: Trees) -> None:
+async def test_content_may_be_as_large_as_the_limit_and_not_a_byte_more(trees: Trees, nodes: Nodes) -> None:
     tree_id = await trees.create("t", None)
     quotes = 2
-    fits = "x" * (MAX_CONTENT_BYTES - quotes)
-    node_id = await trees.add_node(tree_id, None, fits, None)
-    assert (await trees.node(node_id)).content == fits
-    for too_large in (fits + "x", "ü" * (MAX_CONTENT_BYTES // 2)):
+    fits = "x" * (LIMIT - quotes)
+    node_id = await nodes.create(tree_id, None, fits, None)
+    assert (await nodes.get(node_id)).content == fits
+    for too_large in (fits + "x", "ü" * (LIMIT // 2)):
         with pytest.raises(ContentTooLarge):
-            await trees.add_node(tree_id, None, too_large, None)
+            await nodes.create(tree_id, None, too_large, None)
     assert (await trees.get(tree_id)).node_count == 1
 
 
-async def test_metadata_is_bounded_too(trees: Trees) -> None:
+async def test_metadata_is_bounded_too(trees: Trees, nodes: Nodes) -> None:
     too_large = {"key": "x" * MAX_METADATA_BYTES}
     with pytest.raises(ContentTooLarge):
         await trees.create("t", too_large)
     tree_id = await trees.create("t", None)
     with pytest.raises(ContentTooLarge):
-        await trees.add_node(tree_id, None, "x", too_large)
+        await nodes.create(tree_id, None, "x", too_large)
 
 
 def nested(levels: int) -> Any:
@@ -201,77 +194,66 @@ def nested(levels: int) -> Any:
     return value
 
 
-async def test_nesting_is_bounded(trees: Trees) -> None:
+async def test_nesting_is_bounded(trees: Trees, nodes: Nodes) -> None:
     tree_id = await trees.create("t", None)
-    node_id = await trees.add_node(tree_id, None, nested(MAX_NESTING), None)
-    assert (await trees.node(node_id)).content == nested(MAX_NESTING)
-    await trees.add_node(tree_id, None, [[] for _ in range(MAX_NESTING * 2)], None)
+    node_id = await nodes.create(tree_id, None, nested(MAX_NESTING), None)
+    assert (await nodes.get(node_id)).content == nested(MAX_NESTING)
+    await nodes.create(tree_id, None, [[] for _ in range(MAX_NESTING * 2)], None)
     for levels in (MAX_NESTING + 1, 50_000):
         with pytest.raises(InvalidParams) as caught:
-            await trees.add_node(tree_id, None, nested(levels), None)
+            await nodes.create(tree_id, None, nested(levels), None)
         assert caught.value.path == "$.content"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800", object()])
-async def test_what_is_no_json_is_refused(trees: Trees, value: object) -> None:
+async def test_what_is_no_json_is_refused(trees: Trees, nodes: Nodes, value: object) -> None:
     tree_id = await trees.create("t", None)
     with pytest.raises(InvalidParams):
-        await trees.add_node(tree_id, None, value, None)
+        await nodes.create(tree_id, None, value, None)
 
 
-async def test_a_tree_has_at_most_a_thousand_roots(trees: Trees) -> None:
+async def test_a_tree_has_at_most_a_thousand_roots(trees: Trees, nodes: Nodes) -> None:
     tree_id = await trees.create("t", None)
-    root = await trees.add_node(tree_id, None, 0, None)
+    root = await nodes.create(tree_id, None, 0, None)
     for number in range(1, MAX_ROOTS):
-        await trees.add_node(tree_id, None, number, None)
+        await nodes.create(tree_id, None, number, None)
     with pytest.raises(TooManyRoots):
-        await trees.add_node(tree_id, None, "one too many", None)
-    await trees.add_node(tree_id, root, "a child is welcome", None)
+        await nodes.create(tree_id, None, "one too many", None)
+    await nodes.create(tree_id, root, "a child is welcome", None)
     tree = await trees.get(tree_id)
     assert (len(tree.root_ids), tree.node_count) == (MAX_ROOTS, MAX_ROOTS + 1)
 
 
-async def test_a_page_of_large_nodes_ends_early_and_misses_none(trees: Trees) -> None:
+async def test_a_page_of_large_nodes_ends_early_and_misses_none(trees: Trees, nodes: Nodes) -> None:
     tree_id = await trees.create("t", None)
-    root = await trees.add_node(tree_id, None, "root", None)
-    count = PAGE_BYTES // MAX_CONTENT_BYTES + 2
-    children = [await trees.add_node(tree_id, root, "x" * (MAX_CONTENT_BYTES - 2), None) for _ in range(count)]
-    first = await trees.children(root, 1000, None)
-    rest = await trees.children(root, 1000, first[-1].id)
-    assert len(first) == PAGE_BYTES // MAX_CONTENT_BYTES
+    root = await nodes.create(tree_id, None, "root", None)
+    count = PAGE_BYTES // LIMIT + 2
+    children = [await nodes.create(tree_id, root, "x" * (LIMIT - 2), None) for _ in range(count)]
+    first = await nodes.children(root, 1000, None)
+    rest = await nodes.children(root, 1000, first[-1].id)
+    assert len(first) == PAGE_BYTES // LIMIT
     assert [node.id for node in (*first, *rest)] == children
 
     line = [root]
     for _ in range(count):
-        line.append(await trees.add_node(tree_id, line[-1], "x" * (MAX_CONTENT_BYTES - 2), None))
-    above = await trees.ancestors(line[-1], 1000)
+        line.append(await nodes.create(tree_id, line[-1], "x" * (LIMIT - 2), None))
+    above = await nodes.ancestors(line[-1], 1000)
     assert len(above) < count
     assert above[-1].parent_id is not None
-    assert [node.id for node in (*above, *await trees.ancestors(above[-1].id, 1000))] == line[-2::-1]
+    assert [node.id for node in (*above, *await nodes.ancestors(above[-1].id, 1000))] == line[-2::-1]
 
 
-async def test_a_conversation_of_100_000_nodes_is_read_from_its_end_at_once(trees: Trees, database: Database) -> None:
-    tree_id = await trees.create("long", None)
-    root = await trees.add_node(tree_id, None, 0, None)
-    last = await database.run(add_line, tree_id, root, 100_000)
-    with trio.fail_after(5):
-        page = await trees.ancestors(last, 1000)
-        below = await trees.add_node(tree_id, last, "next", None)
-    assert [node.content for node in page] == list(range(99_999, 98_999, -1))
-    assert (await trees.node(below)).depth == 100_001
-
-
-async def test_nodes_added_at_the_same_time_are_all_kept_and_counted(trees: Trees) -> None:
+async def test_nodes_added_at_the_same_time_are_all_kept_and_counted(trees: Trees, nodes: Nodes) -> None:
     tree_id = await trees.create("t", None)
-    root = await trees.add_node(tree_id, None, "root", None)
+    root = await nodes.create(tree_id, None, "root", None)
 
     async def add(number: int) -> None:
-        await trees.add_node(tree_id, root, number, None)
+        await nodes.create(tree_id, root, number, None)
 
     async with trio.open_nursery() as nursery:
         for number in range(100):
             nursery.start_soon(add, number)
-    children = await trees.children(root, 1000, None)
+    children = await nodes.children(root, 1000, None)
     assert {node.content for node in children} == set(range(100))
     assert (await trees.get(tree_id)).node_count == 101
 
@@ -280,7 +262,7 @@ async def test_trees_are_there_after_closing_and_opening_again(tmp_path: Path) -
     path = tmp_path / "arbor.db"
     async with open_sqlite(path, "arbor", migrations=["clonk_arbor.migrations"]) as database:
         tree_id = await Trees(database).create("kept", None)
-        node_id = await Trees(database).add_node(tree_id, None, "hello", None)
+        node_id = await Nodes(database).create(tree_id, None, "hello", None)
     async with open_sqlite(path, "arbor", migrations=["clonk_arbor.migrations"]) as database:
         assert (await Trees(database).get(tree_id)).root_ids == (node_id,)
-        assert (await Trees(database).node(node_id)).content == "hello"
+        assert (await Nodes(database).get(node_id)).content == "hello"

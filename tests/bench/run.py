@@ -13,6 +13,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 from tests.bench.figures import Figure  # noqa: E402
 
 BENCHMARKS: Final = {
+    "arbor": "nodes written one by one and as paths, a long path read, a tree of a million nodes, against raw apsw",
     "calls": "plain calls over HTTP and WebSocket, against an echo on the bare libraries",
     "cancel": "a turn cancelled in the middle, from the request to its last event, with nothing left running",
     "first_text": "time to the first text on a warm session, against the bare binary and a process per prompt",

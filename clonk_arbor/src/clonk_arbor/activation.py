@@ -1,165 +1,88 @@
-"""The methods that arbor offers. Thin: `tree.py` has the rules, `store.py` the SQL."""
+"""`arbor`: conversation trees. Thin: `methods` says what is offered, the domain has the rules, `store` the SQL."""
 
-from clonk_arbor.errors import ContentTooLarge, NodeNotFound, ParentInOtherTree, TooManyRoots, TreeNotFound
-from clonk_arbor.messages import (
-    Metadata,
-    Node,
-    NodeId,
-    NodeRef,
-    PageSize,
-    Tree,
-    TreeId,
-    TreeName,
-    TreeRef,
-    TreeSummary,
-)
-from clonk_arbor.tree import Trees
-from clonk_core.plugin import Activation, Call, Host, JsonValue, method
+from collections.abc import Callable
+
+import trio
+
+from clonk_arbor.bell import Bell
+from clonk_arbor.branches import Branches
+from clonk_arbor.context import Contexts
+from clonk_arbor.importing import Imports
+from clonk_arbor.methods.contexts import ContextMethods
+from clonk_arbor.methods.nodes import NodeMethods
+from clonk_arbor.methods.positions import PositionMethods
+from clonk_arbor.methods.trees import TreeMethods
+from clonk_arbor.nodes import Nodes
+from clonk_arbor.positions import Positions
+from clonk_arbor.render import Drawing
+from clonk_arbor.resolve import check_resolvable
+from clonk_arbor.retention import Retention
+from clonk_arbor.search import Search
+from clonk_arbor.settings import ArborSettings
+from clonk_arbor.transfer import Exports
+from clonk_arbor.trees import Trees
+from clonk_arbor.watch import Watch
+from clonk_core.plugin import Activation, Host, JsonValue
+
+WORDS_AFTER_S = 0.5
+"""Words of new nodes are noted this long after the first: many nodes at once cost less, and whoever searches before has
+them noted at once."""
 
 
-class Arbor(Activation):
+class Arbor(TreeMethods, NodeMethods, ContextMethods, PositionMethods, Activation):
     """Conversation trees: every message is a node, every fork a branch."""
 
     namespace = "arbor"
-    version = "1.0.0"
+    version = "1.1.0"
 
     def __init__(self, host: Host) -> None:
-        self._trees = Trees(host.database("arbor", migrations="clonk_arbor.migrations"))
+        settings = host.settings if isinstance(host.settings, ArborSettings) else ArborSettings()
+        database = host.database("arbor", migrations="clonk_arbor.migrations")
+        bell = Bell()
+        self._host = host
+        self._bell = bell
+        self._settings = settings
+        self._trees = Trees(database, bell)
+        self._nodes = Nodes(database, bell, max_content_bytes=settings.max_content_bytes)
+        self._branches = Branches(database, bell)
+        self._contexts = Contexts(database)
+        self._positions = Positions(database, bell)
+        self._search = Search(database)
+        self._drawing = Drawing(database)
+        self._exports = Exports(database)
+        self._imports = Imports(database, bell, max_content_bytes=settings.max_content_bytes)
+        self._watch = Watch(database, bell)
+        self._retention = Retention(database, settings, bell, host.log)
+        self._sweep_wanted = trio.Event()
 
-    @method(target="name", errors=[ContentTooLarge])
-    async def tree_create(self, name: TreeName, metadata: Metadata | None = None) -> TreeId:
-        """Create an empty tree and return its id.
+    async def open(self) -> None:
+        """Forget the imports that a crash has cut off."""
+        await self._retention.forget_cut_imports()
 
-        Args:
-            name: What people call it; need not be unique.
-            metadata: Members of your own, given back with the tree; at most 16 KiB as JSON.
+    async def serve(self, started: Callable[[], None]) -> None:
+        """Purge what is over its time, and note the words of new nodes."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._purge)
+            nursery.start_soon(self._note_words)
+            started()
 
-        Raises:
-            ContentTooLarge: `metadata` is over its limit.
-        """
-        return await self._trees.create(name, metadata)
+    async def _purge(self) -> None:
+        while True:
+            wanted = self._sweep_wanted = trio.Event()
+            await self._retention.purge_overdue()
+            await self._retention.sweep()
+            with trio.move_on_after(self._settings.purge_interval_s):
+                await wanted.wait()
 
-    @method(scope="read", narrows=True, read_only=True, idempotent=True, errors=[TreeNotFound])
-    async def tree_get(self, call: Call, id: TreeRef) -> Tree:
-        """Return one tree with the ids of its roots.
+    async def _note_words(self) -> None:
+        while True:
+            changed = self._bell.listen_to_all()
+            await self._search.note_new()
+            await changed.wait()
+            await trio.sleep(WORDS_AFTER_S)
 
-        Args:
-            id: Tree to read.
+    def _sweep_soon(self) -> None:
+        self._sweep_wanted.set()
 
-        Raises:
-            TreeNotFound: There is no such tree.
-        """
-        tree = await self._trees.get(id)
-        if not call.may_reach(tree.name):
-            raise TreeNotFound(id)
-        return tree
-
-    @method(scope="read", narrows=True, read_only=True, idempotent=True)
-    async def tree_list(
-        self, call: Call, limit: PageSize = 200, after: TreeRef | None = None
-    ) -> tuple[TreeSummary, ...]:
-        """Return trees, oldest first, a page at a time.
-
-        Args:
-            limit: At most this many; fewer come back only at the end.
-            after: Id of the last tree of the page before; leave it out for the first page.
-        """
-        found: list[TreeSummary] = []
-        while len(found) < limit:
-            page = await self._trees.list(limit, after)
-            found += [tree for tree in page if call.may_reach(tree.name)]
-            if len(page) < limit or not call.is_narrowed:
-                break
-            after = page[-1].id
-        return tuple(found[:limit])
-
-    @method(narrows=True, errors=[TreeNotFound, NodeNotFound, ParentInOtherTree, TooManyRoots, ContentTooLarge])
-    async def node_create(
-        self,
-        call: Call,
-        tree_id: TreeRef,
-        parent_id: NodeRef | None = None,
-        *,
-        content: JsonValue,
-        metadata: Metadata | None = None,
-    ) -> NodeId:
-        """Add a node to a tree and return its id. Nodes never change once they are there.
-
-        Args:
-            tree_id: Tree to add to.
-            parent_id: Node of the same tree that it follows; null makes it a root. Several nodes may follow one.
-            content: Any JSON value, at most 1 MiB.
-            metadata: Members of your own, given back with the node; at most 16 KiB as JSON.
-
-        Raises:
-            TreeNotFound: There is no such tree.
-            NodeNotFound: There is no such parent.
-            ParentInOtherTree: The parent is a node of another tree.
-            TooManyRoots: The tree has 1000 roots already.
-            ContentTooLarge: `content` or `metadata` is over its limit.
-        """
-        if call.is_narrowed and not call.may_reach((await self._trees.get(tree_id)).name):
-            raise TreeNotFound(tree_id)
-        if parent_id is not None:
-            await self._check_reach(call, parent_id)
-        return await self._trees.add_node(tree_id, parent_id, content, metadata)
-
-    @method(scope="read", narrows=True, read_only=True, idempotent=True, errors=[NodeNotFound])
-    async def node_get(self, call: Call, node_id: NodeRef) -> Node:
-        """Return one node.
-
-        Args:
-            node_id: Node to read.
-
-        Raises:
-            NodeNotFound: There is no such node.
-        """
-        await self._check_reach(call, node_id)
-        return await self._trees.node(node_id)
-
-    @method(scope="read", narrows=True, read_only=True, idempotent=True, errors=[NodeNotFound])
-    async def node_children(
-        self, call: Call, node_id: NodeRef, limit: PageSize = 200, after: NodeRef | None = None
-    ) -> tuple[Node, ...]:
-        """Return the direct children of a node, oldest first, a page at a time.
-
-        A page ends early when it has about 4 MiB of content; the children are all read when a page comes back empty.
-
-        Args:
-            node_id: Node whose children to read.
-            limit: At most this many.
-            after: Id of the last child of the page before; leave it out for the first page.
-
-        Raises:
-            NodeNotFound: There is no such node, or no such `after`.
-        """
-        await self._check_reach(call, node_id)
-        if after is not None:
-            await self._check_reach(call, after)
-        return await self._trees.children(node_id, limit, after)
-
-    @method(scope="read", narrows=True, read_only=True, idempotent=True, errors=[NodeNotFound])
-    async def node_ancestors(self, call: Call, node_id: NodeRef, limit: PageSize = 200) -> tuple[Node, ...]:
-        """Return the nodes above one, nearest first: its parent, the parent's parent and so on.
-
-        A page ends early when it has about 4 MiB of content. The path is complete when its last node has no parent; to
-        read on, call again with that last node's id.
-
-        Args:
-            node_id: Node whose ancestors to read; it is not among them.
-            limit: At most this many.
-
-        Raises:
-            NodeNotFound: There is no such node.
-        """
-        await self._check_reach(call, node_id)
-        return await self._trees.ancestors(node_id, limit)
-
-    async def _check_reach(self, call: Call, node_id: NodeRef) -> None:
-        """Refuse a node of a tree whose name a narrowed caller's scopes do not cover: for them it does not exist.
-
-        Raises:
-            NodeNotFound: It is so, or there is no such node.
-        """
-        if call.is_narrowed and not call.may_reach(await self._trees.name_of_node(node_id)):
-            raise NodeNotFound(node_id)
+    def _check_handles(self, *contents: JsonValue) -> None:
+        check_resolvable(self._host, contents)

@@ -1,6 +1,7 @@
 """What clonk-arbor gives to Clonk: the target of its entry point, hook implementations only."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from clonk_core.plugin import Activation, Host, hookimpl
 
@@ -11,3 +12,11 @@ def clonk_activations(host: Host) -> Sequence[Activation]:
     from clonk_arbor.activation import Arbor
 
     return [Arbor(host)]
+
+
+@hookimpl
+def clonk_settings() -> type[Any]:
+    """Return the class of the section `arbor`."""
+    from clonk_arbor.settings import ArborSettings
+
+    return ArborSettings

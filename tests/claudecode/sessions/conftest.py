@@ -32,9 +32,11 @@ def open_hub(tmp_path: Path, model: ScriptedModel, claude: object) -> OpenHub:
         *,
         packages: Sequence[str] = ("arbor", "claudecode"),
         plugins: Mapping[str, object] | None = None,
+        arbor: Mapping[str, Any] | None = None,
         **changes: Any,
     ) -> AbstractAsyncContextManager[TestHost]:
         settings = {
+            **({"arbor": arbor} if arbor else {}),
             "claudecode": claudecode_settings(model, **changes),
             "workspaces": {"roots": [str(tmp_path / "workspace")]},
         }

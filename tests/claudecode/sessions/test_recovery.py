@@ -22,6 +22,7 @@ class Disk:
     def change(self, database: str, *statements: str) -> None:
         """Have a database look as a crash would have left it."""
         with closing(sqlite3.connect(self._data_dir / f"{database}.db")) as connection, connection:
+            connection.execute("pragma foreign_keys = on")
             for statement in statements:
                 connection.execute(statement)
 

@@ -176,15 +176,18 @@ async def test_every_message_is_a_node_of_the_sessions_tree(hub: TestHost) -> No
     assert {node["tree_id"] for node in nodes} == {session["tree_id"]}
 
 
-async def test_a_message_too_large_for_a_node_is_whole_in_the_history_and_a_node_without_content(hub: TestHost) -> None:
-    await hub.client.call("claudecode.create", name="one")
-    prompt = "ü" * 600_000
-    events = await _chat(hub, "one", prompt)
-    assert events[-1]["outcome"] == "complete"
-    history = await hub.client.call("claudecode.history", name="one")
-    assert history[0]["content"] == prompt
-    node = await hub.client.call("arbor.node_get", node_id=history[0]["snapshot_id"])
-    assert (node["content"]["content"], node["content"]["left_out"]) == (None, True)
+async def test_a_message_too_large_for_a_node_is_whole_in_the_history_and_a_node_without_content(
+    open_hub: OpenHub, workspace: Path
+) -> None:
+    async with open_hub(arbor={"max_content_bytes": 2**20}) as hub:
+        await hub.client.call("claudecode.create", name="one")
+        prompt = "ü" * 600_000
+        events = await _chat(hub, "one", prompt)
+        assert events[-1]["outcome"] == "complete"
+        history = await hub.client.call("claudecode.history", name="one")
+        assert history[0]["content"] == prompt
+        node = await hub.client.call("arbor.node_get", node_id=history[0]["snapshot_id"])
+        assert (node["content"]["content"], node["content"]["left_out"]) == (None, True)
 
 
 async def test_without_arbor_everything_works_but_the_tree(open_hub: OpenHub, workspace: Path) -> None:

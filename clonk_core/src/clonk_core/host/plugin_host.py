@@ -188,3 +188,6 @@ class LateDatabase:
 
     async def write_grouped(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await self.opened.write_grouped(function, *args, **kwargs)
+
+    async def write_small(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return await self.opened.write_small(function, *args, **kwargs)

@@ -60,14 +60,15 @@ class Database(Protocol):
         Each function is isolated by a savepoint: one that raises is undone alone.
         """
 
-
-class CoreDatabase(Database, Protocol):
-    """The core's own database, which every call at the door writes a row into."""
-
     async def write_small(
         self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Like `write_grouped`, for a row that somebody waits for and that is small: it must take some 10 us.
+        """Like `write_grouped`, for a small write that somebody waits for: it must take some 10 us, a few rows at most.
 
-        When nobody else is writing it is done here and now, without a checkpoint; else with the others.
+        When nobody else is writing it is done here and now, on the event loop's thread, which stands still meanwhile;
+        else with the others.
         """
+
+
+class CoreDatabase(Database, Protocol):
+    """The core's own database, which every call at the door writes a row into."""
