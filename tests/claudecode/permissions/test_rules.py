@@ -109,6 +109,33 @@ async def test_a_rule_with_a_slip_in_it_is_an_error_that_says_where(hub: TestHos
     assert await hub.client.call("claudecode.list") == []
 
 
+async def test_rules_are_changed_and_what_was_granted_is_taken_back(
+    hub: TestHost, model: ScriptedModel, workspace: Path
+) -> None:
+    command = "python3 -c 'print(3)'"
+    model.add(bash(command), "Done.", bash(command), bash("mkdir a"), bash("touch b"), "Done.")
+    await create(hub, workspace, disallowed_tools=["Read"])
+    async with asked(hub) as turn:
+        await hub.client.call("claudecode.permit", request_id=turn.request["request_id"], decision="allow_always")
+        await turn.rest()
+    wrong = await refusal(hub.client.call("claudecode.update", name="w", disallowed_tools=["bash"], allowed_tools=[]))
+    assert (wrong.kind, wrong.data["path"]) == ("invalid_params", "$.disallowed_tools[0]")
+    changed = await hub.client.call(
+        "claudecode.update",
+        name="w",
+        allowed_tools=["Bash(mkdir *)"],
+        disallowed_tools=["Bash(touch *)"],
+        forget_granted=True,
+    )
+    assert (changed["granted_tools"], changed["allowed_tools"]) == ([], ["Bash(mkdir *)"])
+    async with asked(hub) as turn:
+        assert turn.request["input"] == {"command": command}
+        await hub.client.call("claudecode.permit", request_id=turn.request["request_id"], decision="deny")
+        rest = await turn.rest()
+    assert [event["is_error"] for event in rest if event["type"] == "tool_result"] == [True, False, True]
+    assert [path.name for path in workspace.iterdir()] == ["a"]
+
+
 async def test_too_many_rules_are_refused(hub: TestHost) -> None:
     error = await refusal(hub.client.call("claudecode.create", name="w", allowed_tools=["Read"] * (MAX_RULES + 1)))
     assert error.kind == "invalid_params"

@@ -9,6 +9,7 @@ from clonk_claudecode.clock import now
 from clonk_claudecode.errors import SessionNotFound
 from clonk_claudecode.messages import Metadata, Session, SessionName, StoredSession, SystemPrompt
 from clonk_claudecode.methods.base import Methods
+from clonk_claudecode.permissions.rules import ToolRules, check_rules
 from clonk_claudecode.sessions import name_taken
 from clonk_claudecode.settings import Model, PermissionMode
 from clonk_claudecode.sharing.messages import SessionChanged
@@ -33,6 +34,9 @@ class ChangeMethods(Methods):
         system_prompt: SystemPrompt | None = None,
         permission_mode: PermissionMode | None = None,
         metadata: Metadata | None = None,
+        allowed_tools: ToolRules | None = None,
+        disallowed_tools: ToolRules | None = None,
+        forget_granted: bool = False,
     ) -> Session:
         """Change a session; what is left out stays as it is. A turn that runs goes on as it began.
 
@@ -45,8 +49,14 @@ class ChangeMethods(Methods):
             permission_mode: What the session may do without asking; `bypassPermissions` needs the scope
                 `claudecode:bypass`.
             metadata: What is kept with it, in place of all that was; an empty object removes it.
+            allowed_tools: Rules of tools that it uses without asking, in place of all that were; as in `create`.
+            disallowed_tools: Rules of tools that it may never use, in place of all that were; as in `create`.
+            forget_granted: Whether to take back the rules and folders that `allow_always` has added. A permission mode
+                that it has set stays, unless another is given.
         """
         check_metadata(metadata)
+        check_rules(allowed_tools or (), "$.allowed_tools")
+        check_rules(disallowed_tools or (), "$.disallowed_tools")
         check_permission_mode(call.caller, permission_mode)
         if new_name is not None and not call.may_reach(new_name):
             raise Forbidden(f"your key is not for a session {new_name!r}", name=new_name)
@@ -57,6 +67,10 @@ class ChangeMethods(Methods):
             "system_prompt": system_prompt,
             "permission_mode": permission_mode,
             "metadata": metadata,
+            "allowed_tools": allowed_tools,
+            "disallowed_tools": disallowed_tools,
+            "granted_tools": () if forget_granted else None,
+            "granted_dirs": () if forget_granted else None,
         }
         changes = {member: value for member, value in wanted.items() if value is not None}
         if changes.get("system_prompt") == "":
