@@ -164,7 +164,8 @@ async def _ignore(hub: TestHost, prompt: str) -> None:
 
 
 def _note(transaction: Any, claude_session_id: str) -> None:
-    sql = "insert into ephemeral_forks (claude_session_id, started_at) values (:id, '2026-01-01T00:00:00.000Z')"
+    columns = "claude_session_id, turn_id, started_at"
+    sql = f"insert into ephemeral_forks ({columns}) values (:id, 'sub_gone', '2026-01-01T00:00:00.000Z')"
     transaction.execute(sql, {"id": claude_session_id})
 
 

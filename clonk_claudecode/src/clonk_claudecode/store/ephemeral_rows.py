@@ -6,7 +6,9 @@ from typing import Final
 from clonk_claudecode.clock import clock_text
 from clonk_core.plugin import Transaction
 
-NOTE_FORK: Final = "insert into ephemeral_forks (claude_session_id, started_at) values (:id, :now)"
+NOTE_FORK: Final = "insert into ephemeral_forks (claude_session_id, turn_id, started_at) values (:id, :turn_id, :now)"
+FORGET_PERMISSIONS: Final = """
+    delete from permissions where turn_id = (select turn_id from ephemeral_forks where claude_session_id = :id)"""
 FORGET_FORK: Final = "delete from ephemeral_forks where claude_session_id = :id"
 FORKS: Final = "select claude_session_id from ephemeral_forks order by started_at"
 LAST_FINISHED: Final = """
@@ -15,13 +17,14 @@ LAST_FINISHED: Final = """
     order by messages.seq desc limit 1"""
 
 
-def note_fork(transaction: Transaction, claude_session_id: str, now: datetime) -> None:
+def note_fork(transaction: Transaction, claude_session_id: str, turn_id: str, now: datetime) -> None:
     """Note that a fork begins."""
-    transaction.execute(NOTE_FORK, {"id": claude_session_id, "now": clock_text(now)})
+    transaction.execute(NOTE_FORK, {"id": claude_session_id, "turn_id": turn_id, "now": clock_text(now)})
 
 
 def forget_fork(transaction: Transaction, claude_session_id: str) -> None:
-    """Note that nothing is left of a fork."""
+    """Note that nothing is left of a fork, when what it has asked for is gone too."""
+    transaction.execute(FORGET_PERMISSIONS, {"id": claude_session_id})
     transaction.execute(FORGET_FORK, {"id": claude_session_id})
 
 

@@ -126,7 +126,7 @@ class EphemeralAnswerer:
 
 def _begin(transaction: Transaction, claude_session_id: str, turn_id: str, caller: str) -> None:
     """Note the fork, and that a turn begins to spend: in the caller's name and no session's."""
-    ephemeral_rows.note_fork(transaction, claude_session_id, now())
+    ephemeral_rows.note_fork(transaction, claude_session_id, turn_id, now())
     begin_usage(transaction, turn_id, session_id="", session="", caller=caller, now=now())
 
 
