@@ -17,6 +17,7 @@ BENCHMARKS: Final = {
     "calls": "plain calls over HTTP and WebSocket, against an echo on the bare libraries",
     "cancel": "a turn cancelled in the middle, from the request to its last event, with nothing left running",
     "first_text": "time to the first text on a warm session, against the bare binary and a process per prompt",
+    "forks": "a fork and its first text, against the cold start of the bare binary",
     "gateway": "what key, scope, limit, validation and audit add to a plain call, against the same call without",
     "memory": "memory of the server for each parked and each live session",
     "relay": "a reply of 50 000 deltas, live to 1 and 20 readers and replayed, against the bare binary",

@@ -6,10 +6,12 @@ import trio
 
 from clonk_claudecode.credentials import Credentials
 from clonk_claudecode.engine.engine import open_engine
+from clonk_claudecode.forks.recovery import CutOff, find_what_was_cut, finish_what_was_cut
 from clonk_claudecode.metering.cut_off import close_cut_usage
 from clonk_claudecode.methods.changes import ChangeMethods
 from clonk_claudecode.methods.chat import ChatMethods
 from clonk_claudecode.methods.exchange import ExchangeMethods
+from clonk_claudecode.methods.forks import ForkMethods
 from clonk_claudecode.methods.history import HistoryMethods
 from clonk_claudecode.methods.permissions import PermissionMethods
 from clonk_claudecode.methods.search import SearchMethods
@@ -29,6 +31,7 @@ class ClaudeCode(
     ChangeMethods,
     ChatMethods,
     HistoryMethods,
+    ForkMethods,
     PermissionMethods,
     SharingMethods,
     UsageMethods,
@@ -42,14 +45,16 @@ class ClaudeCode(
 
     def __init__(self, host: Host) -> None:
         super().__init__(Sessions(host))
+        self._cut = CutOff()
 
     async def open(self) -> None:
         """Close the turns that a crash has cut off, and what they waited for."""
         sessions = self._sessions
         sessions.metrics.sessions_changed(await sessions.database.read(session_rows.count_sessions))
         await sessions.permissions.close_all()
-        await close_cut_turns(sessions.host, sessions.database)
+        cut_turns = await close_cut_turns(sessions.host, sessions.database)
         await close_cut_usage(sessions.host, sessions.database)
+        self._cut = await find_what_was_cut(sessions, cut_turns)
 
     async def serve(self, started: Callable[[], None]) -> None:
         """Run the engine: it owns the sessions' processes."""
@@ -68,6 +73,9 @@ class ClaudeCode(
         ):
             # Not before: opening the engine has ended what a crash left running, which might still have written.
             await throw_away_leftovers(host, sessions.database)
+            # Nothing that a crash left behind is at work any more.
+            await finish_what_was_cut(sessions, self._cut)
+            self._cut = CutOff()
             sessions.engine, sessions.background = engine, background
             started()
             try:

@@ -2,7 +2,8 @@
 
 NotFound (404)
 ├── SessionNotFound      not_found                      there is no session of that name
-└── PermissionNotFound   not_found                      there is no such permission request
+├── PermissionNotFound   not_found                      there is no such permission request
+└── SnapshotNotFound     not_found                      the session has no such message
 Conflict (409)
 ├── SessionBusy          claudecode.session_busy        a turn is running; `subscription` names its run
 ├── SessionArchived      claudecode.session_archived    the session was put aside
@@ -10,7 +11,13 @@ Conflict (409)
 │                        claudecode.permission_resolved the request waits no longer; tells who answered and what
 ├── OutputMismatch       claudecode.output_mismatch     the answer does not fit the `output_schema`
 ├── QueueFull            claudecode.queue_full          as many prompts wait for the session as may
-└── WorkingDirLost       claudecode.working_dir_lost    the session's folder is gone or was replaced
+├── WorkingDirLost       claudecode.working_dir_lost    the session's folder is gone or was replaced
+├── SnapshotPartial      conflict                       a message that was cut off: nothing can go on from it
+├── NoCheckpoint         claudecode.no_checkpoint       no recorded state of the files belongs to the message
+├── NotRestorable        claudecode.not_restorable      the files cannot be put back as they are now
+└── FolderNotCopyable    claudecode.not_copyable        a copy of the folder would share a git repository with it
+TooLarge (413)
+└── CopyTooLarge         too_large                      the working directory is too large to be copied
 Unavailable (503)
 ├── BinaryMissing        claudecode.binary_missing      no Claude Code binary; says how to install it
 ├── BinaryTooOld         claudecode.binary_too_old      older than 2.1.0
@@ -33,7 +40,7 @@ DeadlineExceeded (504)
 from collections.abc import Sequence
 from datetime import datetime
 
-from clonk_core.plugin import Conflict, DeadlineExceeded, NotFound, RateLimited, Unavailable
+from clonk_core.plugin import Conflict, DeadlineExceeded, NotFound, RateLimited, TooLarge, Unavailable
 
 
 class SessionNotFound(NotFound):
@@ -95,15 +102,15 @@ class SessionBusy(Conflict):
 
     Args:
         session: The session's name or id, for the message.
-        turn_id: The running turn's subscription.
+        turn_id: The running turn's subscription; None when the session is being rewound.
     """
 
     kind = "claudecode.session_busy"
 
-    def __init__(self, session: str, turn_id: str) -> None:
+    def __init__(self, session: str, turn_id: str | None) -> None:
+        busy = "answering another prompt; follow it with `rpc.resume`, stop it with `claudecode.interrupt`"
         super().__init__(
-            f"session {session} is answering another prompt; follow it with `rpc.resume`, stop it with "
-            "`claudecode.interrupt`, or try again when it is done",
+            f"session {session} is {'being rewound' if turn_id is None else busy}; try again when it is done",
             subscription=turn_id,
         )
 
@@ -360,4 +367,88 @@ class BudgetExhausted(RateLimited):
             period=period,
             resets_at=resets_at.isoformat(),
             retry_after_s=max(1.0, (resets_at - now).total_seconds()),
+        )
+
+
+class SnapshotNotFound(NotFound):
+    """The session has no message of that snapshot.
+
+    Args:
+        session: The session's name.
+        snapshot_id: What was asked for.
+    """
+
+    def __init__(self, session: str, snapshot_id: str) -> None:
+        super().__init__(
+            f"session {session!r} has no message {snapshot_id!r}; `claudecode.history` shows the `snapshot_id` of each",
+            snapshot_id=snapshot_id,
+        )
+
+
+class SnapshotPartial(Conflict):
+    """The message was cut off by the server's own end: Claude Code does not know it, so nothing can go on from it."""
+
+    def __init__(self, snapshot_id: str) -> None:
+        super().__init__(
+            "that message was cut off and is no part of the conversation that Claude knows; choose the one before it",
+            snapshot_id=snapshot_id,
+        )
+
+
+class NoCheckpoint(Conflict):
+    """No recorded state of the files belongs to the message.
+
+    Args:
+        reason: Why, if that is known: a sentence without its end.
+    """
+
+    kind = "claudecode.no_checkpoint"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; `claudecode.checkpoints` lists what there is")
+
+
+class NotRestorable(Conflict):
+    """The files cannot be put back as they are now; nothing was changed.
+
+    Args:
+        reason: Why and what to do.
+    """
+
+    kind = "claudecode.not_restorable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the files cannot be put back: {reason}, or pass `files: false` to go back without them")
+
+
+class CopyTooLarge(TooLarge):
+    """The working directory is too large to be copied.
+
+    Args:
+        what: What there is too much of: `bytes` or `files`.
+        limit: How much is allowed.
+    """
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(
+            f"the working directory has more than {limit} {what}; fork with files `shared` or `worktree`, or raise "
+            f"claudecode.forks.max_copy_{what}",
+            limit=limit,
+        )
+
+
+class FolderNotCopyable(Conflict):
+    """The working directory points to a git repository elsewhere, which a copy would share with it.
+
+    Args:
+        path: The pointing file, relative to the working directory.
+    """
+
+    kind = "claudecode.not_copyable"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path!r} in the working directory points to a git repository outside of it, which a copy would share; "
+            "fork with files `worktree` or `shared`",
+            path=path,
         )

@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import attrs
 
+from clonk_claudecode.checkpoints.messages import CheckpointMade
 from clonk_claudecode.events import TurnUsage
 from clonk_claudecode.settings import PermissionMode
 from clonk_claudecode.sharing.messages import Watcher
@@ -15,6 +16,8 @@ SessionName = Annotated[
 ]
 
 Metadata = Annotated[dict[str, Annotated[str, MaxLen(1000)]], MaxLen(50)]
+
+SnapshotId = Annotated[str, MinLen(1), MaxLen(64)]
 
 SystemPrompt = Annotated[str, MaxLen(100_000)]
 
@@ -64,6 +67,23 @@ class SessionSummary(CreatedSession):
 
 
 @attrs.frozen(kw_only=True)
+class ForkedFrom:
+    """Where a forked session came from.
+
+    Attributes:
+        session: The name that the parent had then.
+        session_id: The parent's id.
+        snapshot_id: The message that it was forked at.
+        files: What it got to work on: `shared`, `copy` or `worktree`.
+    """
+
+    session: str
+    session_id: str
+    snapshot_id: str
+    files: Literal["shared", "copy", "worktree"]
+
+
+@attrs.frozen(kw_only=True)
 class Session(SessionSummary):
     """One session, whole.
 
@@ -80,6 +100,7 @@ class Session(SessionSummary):
         snapshot_id: The node of its last message; null when there is none.
         subscription: The run that answers now; null when none does.
         watchers: Who watches it now (`claudecode.attach`).
+        forked_from: Where it came from; null when it is no fork.
     """
 
     system_prompt: str | None
@@ -94,6 +115,28 @@ class Session(SessionSummary):
     snapshot_id: str | None
     subscription: str | None
     watchers: tuple[Watcher, ...]
+    forked_from: ForkedFrom | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Rewound:
+    """A session that went back.
+
+    Attributes:
+        session: Its name.
+        snapshot_id: The last message of its conversation now.
+        abandoned_snapshot_id: The last message before; fork or rewind to it to have it back.
+        message_count: Messages in its history now.
+        files: `restored` to the checkpoint of the message, or `kept` as they were.
+        checkpoint: The files as they were before, when they were restored.
+    """
+
+    session: str
+    snapshot_id: str
+    abandoned_snapshot_id: str | None
+    message_count: int
+    files: Literal["restored", "kept"]
+    checkpoint: CheckpointMade | None
 
 
 @attrs.frozen(kw_only=True)
@@ -175,11 +218,14 @@ class ChatDone(Done):
         snapshot_id: The node of the last message; null without arbor, and for an ephemeral prompt.
         usage: What this turn spent.
         output: The answer in the form of the `output_schema`; null when none was asked for, or there is none.
+        checkpoint: The files as they were recorded at the end of the turn; null where the working directory is in no
+            git repository, and where it did not work (the log says why).
     """
 
     snapshot_id: str | None = None
     usage: TurnUsage | None = None
     output: JsonValue = None
+    checkpoint: CheckpointMade | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -230,3 +276,4 @@ class StoredSession:
     disallowed_tools: tuple[str, ...] = ()
     granted_tools: tuple[str, ...] = ()
     granted_dirs: tuple[str, ...] = ()
+    forked_from: dict[str, str] | None = None

@@ -1,13 +1,14 @@
 """The sessions of one realm, as the methods share them: settings, store, folders, and the engine while it runs."""
 
-from typing import Any
+from typing import Any, cast
 
 import trio
 
+from clonk_claudecode.checkpoints.checkpoints import Checkpoints
 from clonk_claudecode.clock import now
 from clonk_claudecode.engine.engine import Engine
 from clonk_claudecode.errors import SessionNotFound
-from clonk_claudecode.messages import Session, StoredSession
+from clonk_claudecode.messages import ForkedFrom, Session, StoredSession
 from clonk_claudecode.metering.budgets import Budgets
 from clonk_claudecode.metrics import CountedSessions
 from clonk_claudecode.mirror.keeper import Keeper
@@ -32,6 +33,7 @@ class Sessions:
         database: `claudecode.db`.
         working_dirs: The folders of sessions.
         metrics: Count sessions, processes and turns.
+        checkpoints: The recorded states of their files.
         denials: What was decided about uses of tools.
         permissions: What waits for an answer.
         budgets: What may be spent.
@@ -48,6 +50,13 @@ class Sessions:
         self.database: Database = host.database("claudecode", migrations="clonk_claudecode.migrations")
         self.working_dirs = WorkingDirs(
             configured=self.settings.session.working_dir, own=host.workspaces_dir, roots=host.workspace_roots
+        )
+        self.checkpoints = Checkpoints(
+            folder=host.data_dir / "checkpoints",
+            database=self.database,
+            settings=self.settings.checkpoints,
+            roots=self.working_dirs.roots,
+            log=host.log,
         )
         self.metrics = CountedSessions(host.metrics)
         self.denials = Denials()
@@ -99,6 +108,7 @@ class Sessions:
             snapshot_id=session.head_node_id,
             subscription=turn.turn_id if turn else None,
             watchers=self.watching.watchers(session.id),
+            forked_from=None if session.forked_from is None else ForkedFrom(**cast(Any, session.forked_from)),
         )
 
     def is_busy(self, session_id: str) -> bool:

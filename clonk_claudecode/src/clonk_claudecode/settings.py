@@ -209,6 +209,37 @@ class BudgetSettings:
 
 
 @attrs.frozen(kw_only=True)
+class CheckpointSettings:
+    """Recorded states of a session's files, when its working directory is in a git repository.
+
+    Attributes:
+        enabled: Whether the files are recorded at the end of each turn.
+        timeout_s: Seconds that recording may take; `done` waits for it. What was read by then is kept, and the next
+            turn's end goes on from there.
+        max_file_bytes: Larger files are left out, and named.
+        max_bytes: When more than this has changed since the checkpoint before, none is made.
+    """
+
+    enabled: bool = True
+    timeout_s: Annotated[float, Gt(0)] = 15.0
+    max_file_bytes: Annotated[int, Ge(1)] = 52_428_800
+    max_bytes: Annotated[int, Ge(1)] = 2_147_483_648
+
+
+@attrs.frozen(kw_only=True)
+class ForkSettings:
+    """Limits of forks with a copy of the working directory.
+
+    Attributes:
+        max_copy_bytes: Most bytes of a working directory that is copied.
+        max_copy_files: Most files and folders of one.
+    """
+
+    max_copy_bytes: Annotated[int, Ge(1)] = 2_147_483_648
+    max_copy_files: Annotated[int, Ge(1)] = 200_000
+
+
+@attrs.frozen(kw_only=True)
 class ClaudeCodeSettings:
     """How Claude Code is run.
 
@@ -233,6 +264,8 @@ class ClaudeCodeSettings:
         run_as: Name of a user that sessions' processes run as. The server must run as root, gives that user the folders
             that it makes, and lets it pass through the data directory. Null for the server's own user.
         permissions: Requests for a permission that nobody answers.
+        checkpoints: Recorded states of a session's files.
+        forks: Limits of forks with a copy of the working directory.
         env: Further environment variables for the binary, such as `ANTHROPIC_BASE_URL`. It gets nothing of the server's
             own environment but PATH and the language. `${secret:NAME}` in a value stands for a secret of
             `clonk secrets`; the binary and the tools that it runs can read it.
@@ -257,6 +290,8 @@ class ClaudeCodeSettings:
     sandbox: SandboxSettings = attrs.field(factory=SandboxSettings)
     run_as: Annotated[str, Pattern(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "a user's name")] | None = None
     permissions: PermissionSettings = attrs.field(factory=PermissionSettings)
+    checkpoints: CheckpointSettings = attrs.field(factory=CheckpointSettings)
+    forks: ForkSettings = attrs.field(factory=ForkSettings)
     env: dict[str, str] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:

@@ -37,7 +37,7 @@ class WorkingDirs:
             InvalidParams: As in `resolve_working_dir`.
         """
         if given is not None:
-            return resolve_working_dir(given, self._roots())
+            return resolve_working_dir(given, self.roots())
         if self._configured.is_dir():
             return self._configured.resolve()
         own = self._own / session_id
@@ -50,9 +50,19 @@ class WorkingDirs:
         Raises:
             WorkingDirLost: It is gone, no folder any more, behind a link, or not allowed any more.
         """
-        if not any(path.is_relative_to(root) for root in self._roots()):
+        if not any(path.is_relative_to(root) for root in self.roots()):
             raise WorkingDirLost(str(path), "is under no allowed root any more; `workspaces.roots` sets them")
         require_unmoved(path)
+
+    def own_folder(self, session_id: str) -> Path:
+        """Return where a session's own folder is, or would be."""
+        return self._own.resolve() / session_id
+
+    def owner_of(self, path: Path) -> str | None:
+        """Return the id of the session that a folder was made for; None for a folder of another kind."""
+        own = self._own.resolve()
+        first = path.relative_to(own).parts[:1] if path.is_relative_to(own) else ()
+        return first[0] if first and first[0].startswith("sess_") else None
 
     def drop_empty(self, session_id: str) -> None:
         """Remove the folder that was made for a session, if there is nothing in it."""
@@ -63,7 +73,7 @@ class WorkingDirs:
         """Remove the folder that was made for a session with all that is in it; links are removed, not followed."""
         shutil.rmtree(self._own / session_id, ignore_errors=True)
 
-    def _roots(self) -> Sequence[Path]:
+    def roots(self) -> Sequence[Path]:
         """Return what is allowed now: where a link leads may have changed."""
         return (*self._given_roots, self._configured.resolve())
 

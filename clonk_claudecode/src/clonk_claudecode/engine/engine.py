@@ -86,7 +86,7 @@ class Engine:
     def state(self, session_id: str) -> SessionState:
         """Tell what a session does; one that the engine does not know is parked."""
         slot = self._slots.find(session_id)
-        if slot is not None and slot.turn is not None:
+        if slot is not None and (slot.turn is not None or slot.is_held):
             return "busy"
         return "idle" if slot is not None and slot.live is not None and slot.live.is_usable else "parked"
 
@@ -117,6 +117,7 @@ class Engine:
         prompt_uuid: str,
         deadline_s: float | None = None,
         model: str | None = None,
+        renew: Callable[[SessionSpec], Awaitable[SessionSpec]] | None = None,
     ) -> AsyncIterator[Turn]:
         """Say something to a session. Iterate over the turn for its items; `turn.result` tells the end.
 
@@ -129,6 +130,7 @@ class Engine:
             prompt_uuid: Uuid for the prompt's entry in the transcript.
             deadline_s: The turn is interrupted after this long.
             model: Who answers this once; None for the session's own model.
+            renew: Gives the session as it is once nobody else can change it.
 
         Raises:
             SessionBusy: The session has a turn already.
@@ -140,8 +142,11 @@ class Engine:
             EngineStopped: The hub is shutting down.
         """
         turn = Turn(turn_id, prompt_uuid, deadline_s=deadline_s, model=model)
+        await self._wait_not_held(spec.key)
         slot = self._reserve(spec, turn)
         try:
+            if renew is not None:
+                spec = await renew(spec)
             await self._begin(slot, spec, turn, prompt)
             try:
                 yield turn
@@ -164,6 +169,11 @@ class Engine:
         self._slots.notify()
         await turn.wait_finished()
         return True
+
+    async def wait_free(self, session_id: str, turn: Turn) -> None:
+        """Wait until whoever reads a turn is done with it, so that the next one can begin."""
+        while self.running(session_id) is turn:
+            await self._slots.wait_changed()
 
     async def prewarm(self, spec: SessionSpec) -> bool:
         """Start a session's process before its first prompt. Return False when there is no free place.
@@ -202,6 +212,30 @@ class Engine:
             slot.kept.clear()
         self._slots.tidy(key)
 
+    @asynccontextmanager
+    async def hold(self, session_id: str) -> AsyncIterator[None]:
+        """Have a session without process and turns, for as long as what they would go on from is changed.
+
+        A turn that is to begin meanwhile waits for the end of it.
+
+        Raises:
+            SessionBusy: It has a turn, or is held already.
+            EngineStopped: The hub is shutting down.
+        """
+        if self._slots.is_stopping:
+            raise EngineStopped
+        slot = self._slots.get(session_id)
+        if slot.turn is not None or slot.is_held:
+            raise SessionBusy(session_id, slot.turn.turn_id if slot.turn else None)
+        slot.is_held = True
+        self._slots.notify()
+        try:
+            await self.park(session_id)
+            yield
+        finally:
+            slot.is_held = False
+            self._slots.tidy(session_id)
+
     async def shut_down(self) -> None:
         """Interrupt every turn, then close every process. Shielded and bounded; nothing can be started any more."""
         self._slots.is_stopping = True
@@ -222,6 +256,10 @@ class Engine:
                     await live.closed.wait()
 
     # ── Starting ──────────────────────────────────────────────────────────────
+
+    async def _wait_not_held(self, key: str) -> None:
+        while (slot := self._slots.find(key)) is not None and slot.is_held and not self._slots.is_stopping:
+            await self._slots.wait_changed()
 
     def _reserve(self, spec: SessionSpec, turn: Turn) -> Slot:
         """Take the session for this turn, at once, so that of two callers one is told that it is busy."""

@@ -17,6 +17,7 @@ class Slot:
         lock: Held while a process is started or replaced.
         live: The process, with its conversation.
         turn: The turn that has the session to itself, from before its process is started.
+        is_held: Whether no turn may begin, because what it would go on from is being changed.
         is_starting: Whether it has a place for a process that is not there yet.
         kept: What Claude did between turns; outlives the process.
     """
@@ -25,6 +26,7 @@ class Slot:
         self.lock = trio.Lock()
         self.live: LiveSession | None = None
         self.turn: Turn | None = None
+        self.is_held = False
         self.is_starting = False
         self.kept: deque[TurnItem] = deque(maxlen=MAX_KEPT_ITEMS)
 
@@ -41,7 +43,7 @@ class Slot:
     @property
     def is_empty(self) -> bool:
         """Whether it can be forgotten."""
-        return not (self.has_place or self.turn or self.kept or self.lock.locked())
+        return not (self.has_place or self.turn or self.is_held or self.kept or self.lock.locked())
 
 
 class Slots:

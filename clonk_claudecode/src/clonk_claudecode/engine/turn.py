@@ -1,7 +1,7 @@
 """One turn as its reader sees it: a prompt, the items that follow, and how it ended."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -29,6 +29,8 @@ class Turn:
         model: Who answers it; None for the session's own model.
         stop_reason: Why it is being stopped; None when it is not.
         stop_error: What the result shall say about the stop, when the reason alone does not.
+        on_late_stop: Called when it shall be stopped and the binary is done with it already, to cut short what its
+            reader still does.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Turn:
         self.model = model
         self.stop_reason: StopReason | None = None
         self.stop_error: CallError | None = None
+        self.on_late_stop: Callable[[], object] | None = None
         self._items: deque[TurnItem] = deque()
         self._result: TurnResult | None = None
         self._began_at = trio.current_time()
@@ -94,6 +97,8 @@ class Turn:
             self.stop_error = error
             self._room.set()
             self._stirred.set()
+        elif self._result is not None and self.on_late_stop is not None:
+            self.on_late_stop()
 
     # ── For the session that runs it ──────────────────────────────────────────
 

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import trio
-
 from clonk_claudecode.clock import now
 from clonk_claudecode.errors import SessionNotFound
+from clonk_claudecode.forks import leftovers
 from clonk_claudecode.messages import Metadata, Session, SessionName, StoredSession, SystemPrompt
 from clonk_claudecode.methods.base import Methods
 from clonk_claudecode.permissions.rules import ToolRules, check_rules
@@ -15,7 +14,6 @@ from clonk_claudecode.settings import Model, PermissionMode
 from clonk_claudecode.sharing.messages import SessionChanged
 from clonk_claudecode.sharing.shares import revoke_all
 from clonk_claudecode.store import session_rows
-from clonk_claudecode.turns.answer import forget
 from clonk_claudecode.turns.conversation_tree import drop_tree
 from clonk_claudecode.wishes import check_metadata, check_permission_mode
 from clonk_core.plugin import Call, Conflict, Forbidden, InvalidParams, NotFound, method
@@ -103,26 +101,27 @@ class ChangeMethods(Methods):
         """Delete a session, its history, its transcript and its tree. True when it is gone.
 
         A running turn is stopped first. Keys that were given out for it are taken back, and whoever watches it is shown
-        the end.
+        the end. The checkpoints of its files go, too.
 
         Args:
             name: The session.
-            keep_workspace: Keep the folder that was made for the session alone. A folder that it was given, or that it
-                shares, always stays.
+            keep_workspace: Keep the folder that was made for the session alone. A folder that it was given always
+                stays; so does one that another session works in, and a fork's git worktree where something was changed.
         """
         session = await self._sessions.find(name)
         await revoke_all(self._sessions, call.caller, session)
         # Out of the store first: from then on no new turn finds it.
-        if not await self._sessions.database.run(session_rows.delete_session, session.id):
+        if not await self._sessions.database.run(leftovers.delete_session, session.id, keep_workspace):
             raise SessionNotFound(name)
         self._sessions.queues.close(session.id)
         try:
-            await forget(self._sessions.host, self._sessions.engine, session)
+            if self._sessions.engine is not None:
+                await self._sessions.engine.park(session.id)
+            await leftovers.clean_up(self._sessions, session.id)
         finally:
             self._sessions.metrics.sessions_changed(-1)
             self._sessions.watching.deleted(session.id)
-        drop = self._sessions.working_dirs.drop_empty if keep_workspace else self._sessions.working_dirs.drop
-        await trio.to_thread.run_sync(drop, session.id)
+        await leftovers.drop_folder(self._sessions, session, keep=keep_workspace)
         if session.tree_id is not None:
             others = await self._sessions.database.read(session_rows.has_sessions_of_tree, session.tree_id)
             if not others:  # forks grow on the tree of the session that they came from

@@ -169,4 +169,6 @@ class ChatMethods(Methods):
         turn = engine.running(session.id)
         if turn is None:
             return Interrupted(interrupted=False, subscription=None)
-        return Interrupted(interrupted=await engine.interrupt(session.id, "cancelled"), subscription=turn.turn_id)
+        interrupted = await engine.interrupt(session.id, "cancelled")
+        await engine.wait_free(session.id, turn)
+        return Interrupted(interrupted=interrupted, subscription=turn.turn_id)

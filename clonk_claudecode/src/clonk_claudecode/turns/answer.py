@@ -8,6 +8,8 @@ from typing import Final, TypeAlias
 import attrs
 import trio
 
+from clonk_claudecode.checkpoints.checkpoints import Checkpoints
+from clonk_claudecode.checkpoints.messages import CheckpointMade
 from clonk_claudecode.engine.engine import Engine
 from clonk_claudecode.engine.spec import SessionSpec
 from clonk_claudecode.engine.turn import Turn
@@ -18,6 +20,7 @@ from clonk_claudecode.metering.turns import note_usage, turn_usage
 from clonk_claudecode.output.structured import checked
 from clonk_claudecode.permissions.desk import PermissionDesk
 from clonk_claudecode.prompts.attachments import content_for_claude, content_for_history
+from clonk_claudecode.store import session_rows
 from clonk_claudecode.transcripts import delete_transcript
 from clonk_claudecode.turns.options import TurnOptions
 from clonk_claudecode.turns.recorder import Recorder, begin_turn
@@ -48,6 +51,7 @@ class Answerer:
         permissions: What waits for an answer.
         turn_began: Is told the session's id when a turn is in the store.
         options: What the prompt asks of its own turn.
+        checkpoints: Records the files at the end.
     """
 
     host: Host
@@ -58,12 +62,14 @@ class Answerer:
     denials: Denials
     turn_began: Callable[[str], None]
     permissions: PermissionDesk
+    checkpoints: Checkpoints
     options: TurnOptions = attrs.field(factory=TurnOptions)
 
     async def answer(self, prompt: str, call: Call) -> AsyncGenerator[AnswerEvent, None]:
         """Say `prompt` to the session and yield what clients see of the turn, to its `done`."""
         turn_id = call.run_id or call.id
         prompt_uuid = str(uuid.uuid4())
+        checkpoint: CheckpointMade | None = None
         async with (
             open_tool_audit(self.host, self.session.name, turn_id, self.denials) as tools,
             self._turn(prompt, turn_id, prompt_uuid, tools) as turn,
@@ -86,6 +92,13 @@ class Answerer:
                             await self.permissions.note_end(item)
                         yield item
                     turn.amend(await checked(turn.result, self.options.output_schema))
+                    # Before the session is free for its next prompt, and before the store knows that the turn is over:
+                    # the next start records the files of a turn that was cut off.
+                    with trio.CancelScope() as recording:
+                        turn.on_late_stop = recording.cancel
+                        checkpoint = await self.checkpoints.after_turn(
+                            self.session, turn_id, recorder.snapshot_id, is_hurried=turn.stop_reason is not None
+                        )
         if recorder is None:  # it was deleted while this turn waited for its process
             await forget(self.host, self.engine, self.session)
             raise SessionNotFound(self.session.name)
@@ -97,6 +110,7 @@ class Answerer:
             snapshot_id=recorder.snapshot_id,
             usage=spent,
             output=turn.result.output,
+            checkpoint=checkpoint,
         )
 
     @asynccontextmanager
@@ -111,6 +125,7 @@ class Answerer:
                 prompt_uuid=prompt_uuid,
                 deadline_s=self.options.timeout_s,
                 model=self.options.model,
+                renew=self._renew,
             ) as turn:
                 yield turn
         finally:
@@ -128,6 +143,11 @@ class Answerer:
         """Return the prompt as the history shows it; in a thread, since images are large."""
         attachments = self.options.attachments
         return await trio.to_thread.run_sync(content_for_history, prompt, attachments) if attachments else prompt
+
+    async def _renew(self, spec: SessionSpec) -> SessionSpec:
+        """Return the session with the transcript that it has now: it may have been rewound since it was looked up."""
+        session = await self.database.read(session_rows.session_by_id, self.session.id)
+        return spec if session is None else attrs.evolve(spec, claude_session_id=session.claude_session_id)
 
     def _started(self, snapshot_id: str | None) -> Started:
         return Started(

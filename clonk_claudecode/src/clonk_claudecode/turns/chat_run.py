@@ -86,6 +86,7 @@ class ChatRun:
             denials=self.sessions.denials,
             turn_began=self.sessions.watching.turn_began,
             permissions=self.sessions.permissions,
+            checkpoints=self.sessions.checkpoints,
             options=self.options,
         )
         async with aclosing(answerer.answer(self.prompt, call)) as events:

@@ -10,13 +10,17 @@ from clonk_claudecode.turns.tool_audit import write_cut_off
 from clonk_core.plugin import CallError, Database, Host, JsonValue, NotFound
 
 
-async def close_cut_turns(host: Host, database: Database) -> None:
+async def close_cut_turns(host: Host, database: Database) -> list[tuple[str, str]]:
     """Close every turn that has no end. Called once, before the first call of a new start.
 
     Whole messages were stored before they were shown. Of the one that was being written, clients have seen the
     `text_delta`s: those are in the run's log and are read back from there. A turn that cannot be closed, because the
     disk is full, is left for the next start.
+
+    Returns:
+        The ids of those turns and of their sessions.
     """
+    closed: list[tuple[str, str]] = []
     for turn_id, session in await database.read(turn_rows.open_turns):
         try:
             await _close(host, database, session, turn_id)
@@ -25,6 +29,8 @@ async def close_cut_turns(host: Host, database: Database) -> None:
             host.log.warning("a cut turn stays open", session=session.name, subscription=turn_id, reason=reason)
         else:
             host.log.warning("turn was cut off by the server's end", session=session.name, subscription=turn_id)
+            closed.append((turn_id, session.id))
+    return closed
 
 
 async def _close(host: Host, database: Database, session: StoredSession, turn_id: str) -> None:
