@@ -55,7 +55,7 @@ def message(uuid: str, parent: str | None, text: Any, role: str = "user", **more
         "uuid": uuid,
         "timestamp": f"2026-01-02T03:04:{len(uuid):02}.500Z",
         "sessionId": LOCAL,
-        "cwd": "/home/somebody/project",
+        "cwd": "/srv/project",
         **more,
     }
 

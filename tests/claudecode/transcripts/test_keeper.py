@@ -10,6 +10,7 @@ import pytest
 from claude_agent_sdk import project_key_for_directory
 
 from clonk_claudecode.engine.spec import SessionSpec
+from clonk_claudecode.errors import BinaryBroken
 from clonk_claudecode.messages import StoredSession
 from clonk_claudecode.mirror.files import ConversationFiles, folder_name
 from clonk_claudecode.mirror.keeper import Keeper
@@ -231,3 +232,32 @@ async def test_a_file_in_which_nothing_can_be_read_is_set_aside(copies: Copies) 
     assert copies.files.states() == {}
     (aside,) = copies.config_dir.glob("projects/*/*.jsonl.replaced")
     assert aside.read_bytes() == b"\0" * 100
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "all folders"])
+async def test_links_that_a_session_has_put_are_not_followed(copies: Copies, tmp_path: Path, what: str) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    name = copies.files.file(MAIN).name
+    (secret / name).write_text(json.dumps(message(1)) + "\n")
+    place = {
+        "file": copies.files.file(MAIN),
+        "folder": copies.files.file(MAIN).parent,
+        "all folders": copies.config_dir / "projects",
+    }[what]
+    place.parent.mkdir(parents=True)
+    if what == "all folders":
+        (secret / copies.files.file(MAIN).parent.name).symlink_to(secret)
+    place.symlink_to(secret / name if what == "file" else secret)
+    await copies.keeper.catch_up(copies.spec)
+    assert not await copies.keeper.prepare(copies.spec)
+    assert await copies.in_store() == []
+    # Neither is anything written through them.
+    await copies.store([message(2)])
+    if what == "file":
+        assert await copies.keeper.prepare(copies.spec)
+        assert copies.in_file() == [message(2)]
+    else:
+        with pytest.raises(BinaryBroken):
+            await copies.keeper.prepare(copies.spec)
+    assert (secret / name).read_text() == json.dumps(message(1)) + "\n"

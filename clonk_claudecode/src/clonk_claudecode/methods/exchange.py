@@ -14,6 +14,7 @@ from clonk_claudecode.exchange.messages import ExportDelta, ImportedSession
 from clonk_claudecode.exchange.parse import ForeignTranscript, read_transcript
 from clonk_claudecode.messages import SessionName, StoredSession, SystemPrompt
 from clonk_claudecode.methods.base import Methods
+from clonk_claudecode.permissions.callers import refuse_sessions
 from clonk_claudecode.sessions import name_taken
 from clonk_claudecode.settings import Model, PermissionMode
 from clonk_claudecode.setup import session_spec
@@ -21,6 +22,7 @@ from clonk_claudecode.store import message_rows, session_rows, transcript_rows
 from clonk_claudecode.store.transcript_rows import MAIN
 from clonk_claudecode.transcripts import store_transcript
 from clonk_claudecode.turns.conversation_tree import ConversationTree
+from clonk_claudecode.wishes import check_permission_mode
 from clonk_core.plugin import (
     Call,
     Conflict,
@@ -93,9 +95,9 @@ class ExchangeMethods(Methods):
             permission_mode: As in `claudecode.create`.
         """
         sessions = self._sessions
+        refuse_sessions(call.caller)
         mode = permission_mode or sessions.settings.session.permission_mode
-        if mode == "bypassPermissions" and permission_mode is not None and not call.caller.may("claudecode:bypass"):
-            raise Forbidden("bypassPermissions needs the scope 'claudecode:bypass'", scope="claudecode:bypass")
+        check_permission_mode(call.caller, permission_mode)
         if await sessions.database.read(session_rows.session_by_name, name) is not None:
             raise name_taken(name)
         claude_session_id = str(uuid.uuid4())

@@ -1,11 +1,13 @@
 """The binary's own files of a conversation: where they are, reading and writing them. Blocking: for a thread."""
 
+import errno
 import os
 import re
+import stat
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import attrs
 import orjson
@@ -79,7 +81,7 @@ class ConversationFiles:
     def settle(self) -> None:
         """Move the files to the working directory's folder, if they are in another one's."""
         found = self._find()
-        if found is None or self._is_own(found.name):
+        if found is None or self._is_own(found.name) or not self._is_inside(found / self._id):
             return
         own = self._own_folder()
         own.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -101,16 +103,19 @@ class ConversationFiles:
 
     def state(self, path: str) -> FileState | None:
         """Return what a file is like now, None when it is not there."""
+        file = self.file(path)
         try:
-            status = self.file(path).stat()
+            status = file.lstat()
         except OSError:
+            return None
+        if not (stat.S_ISREG(status.st_mode) and self._is_inside(file)):
             return None
         return FileState(status.st_ino, status.st_size, status.st_mtime_ns)
 
     def read(self, path: str, start: int) -> FilePart:
         """Return what a file holds from byte `start` on; nothing of one that is not there."""
         try:
-            with self.file(path).open("rb") as file:
+            with self._open(self.file(path)) as file:
                 file.seek(start)
                 return parse_lines(file.read(), start)
         except FileNotFoundError:
@@ -121,7 +126,8 @@ class ConversationFiles:
         if path == MAIN:
             return None
         try:
-            found = orjson.loads(self._metadata_file(path).read_bytes())
+            with self._open(self._metadata_file(path)) as file:
+                found = orjson.loads(file.read())
         except (OSError, orjson.JSONDecodeError):
             return None
         if not isinstance(found, dict):
@@ -151,6 +157,8 @@ class ConversationFiles:
         """
         target = self.file(path)
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self._is_inside(target):
+            raise OSError(errno.EXDEV, "its folder is a link to elsewhere")
         part = target.with_name(f"{target.name}.part")
         metadata: dict[str, object] | None = None
         part.unlink(missing_ok=True)
@@ -167,7 +175,9 @@ class ConversationFiles:
             self.set_aside(path)
         part.replace(target)
         if metadata is not None:
-            self._metadata_file(path).write_bytes(orjson.dumps(metadata))
+            description = self._metadata_file(path)
+            description.unlink(missing_ok=True)
+            description.write_bytes(orjson.dumps(metadata))
 
     def set_aside(self, path: str) -> None:
         """Rename a file to what the binary does not read; one that was set aside before gives way to it."""
@@ -184,6 +194,22 @@ class ConversationFiles:
             return MAIN
         path = "/".join(parts[2:]).removesuffix(".jsonl")
         return path if len(parts) > 2 and parts[1] == self._id and is_path(path) else None
+
+    def _is_inside(self, file: Path) -> bool:
+        """Whether a file is really where its name says: sessions can write here, and may have put links."""
+        return file.parent.resolve().is_relative_to(self._projects.parent.resolve() / self._projects.name)
+
+    def _open(self, file: Path) -> BinaryIO:
+        """Open a file that is one, and no link.
+
+        Raises:
+            OSError: It is not there, or is something else.
+        """
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode) and self._is_inside(file):
+            return os.fdopen(descriptor, "rb")
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "it is no file", str(file))
 
     def _metadata_file(self, path: str) -> Path:
         file = self.file(path)
