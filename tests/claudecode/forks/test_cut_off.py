@@ -1,6 +1,7 @@
 """A start after a kill in the middle of a fork, a rewind, a deletion or a turn: it is finished, or it never was."""
 
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -217,3 +218,21 @@ async def test_the_files_of_a_turn_that_was_cut_off_are_recorded_at_the_next_sta
 
 def _last_turn(disk: Disk) -> str:
     return str(disk.history[-1]["subscription"])
+
+
+async def test_the_store_alone_is_enough_to_fork_and_for_the_fork(
+    disk: Disk, open_hub: Any, model: Any, repo: Path
+) -> None:
+    projects = disk.data / "claudecode/claude/projects"
+    shutil.rmtree(projects)
+    async with open_hub() as hub:
+        for name, number in (("early", 3), ("late", 7)):
+            snapshot_id = disk.history[number]["snapshot_id"]
+            await hub.client.call("claudecode.fork", name="one", snapshot_id=snapshot_id, new_name=name)
+        await hub.client.call("claudecode.rewind", name="one", snapshot_id=disk.history[3]["snapshot_id"])
+    shutil.rmtree(projects)
+    for name, words in (("early", ["first"]), ("late", ["first", "second"]), ("one", ["first"])):
+        async with open_hub() as hub:
+            await hub.client.events("claudecode.chat", name=name, prompt="and now")
+        told = str(model.turns[-1].messages)
+        assert [word for word in ("first", "second") if f"echo {word} > a.txt" in told] == words
