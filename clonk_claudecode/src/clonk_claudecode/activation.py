@@ -18,6 +18,7 @@ from clonk_claudecode.methods.search import SearchMethods
 from clonk_claudecode.methods.sessions import SessionMethods
 from clonk_claudecode.methods.sharing import SharingMethods
 from clonk_claudecode.methods.usage import UsageMethods
+from clonk_claudecode.methods.workspaces import WorkspaceMethods
 from clonk_claudecode.sessions import Sessions
 from clonk_claudecode.setup import engine_settings
 from clonk_claudecode.store import session_rows
@@ -35,6 +36,7 @@ class ClaudeCode(
     PermissionMethods,
     SharingMethods,
     UsageMethods,
+    WorkspaceMethods,
     SearchMethods,
     ExchangeMethods,
 ):

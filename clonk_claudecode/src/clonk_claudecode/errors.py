@@ -11,6 +11,7 @@ Conflict (409)
 │                        claudecode.permission_resolved the request waits no longer; tells who answered and what
 ├── OutputMismatch       claudecode.output_mismatch     the answer does not fit the `output_schema`
 ├── QueueFull            claudecode.queue_full          as many prompts wait for the session as may
+├── WorkspaceFull        claudecode.workspace_full      the session's folder is beyond its limits
 ├── WorkingDirLost       claudecode.working_dir_lost    the session's folder is gone or was replaced
 ├── SnapshotPartial      conflict                       a message that was cut off: nothing can go on from it
 ├── NoCheckpoint         claudecode.no_checkpoint       no recorded state of the files belongs to the message
@@ -157,6 +158,28 @@ class OutputMismatch(Conflict):
         where = "" if path is None else f" at {path}"
         super().__init__(
             f"the answer does not fit the output_schema{where}: {reason[:500]}", path=path, text=text[:2000]
+        )
+
+
+class WorkspaceFull(Conflict):
+    """The folder that was made for the session holds more than it may. Nothing was said to Claude.
+
+    Args:
+        bytes: What its files take.
+        files: How many files, folders and links it holds.
+        max_bytes: The limit; None for none.
+        max_files: The limit; None for none.
+    """
+
+    kind = "claudecode.workspace_full"
+
+    def __init__(self, *, bytes: int, files: int, max_bytes: int | None, max_files: int | None) -> None:
+        super().__init__(
+            "the session's workspace holds more than `claudecode.workspaces` allows; make room, or raise the limit",
+            bytes=bytes,
+            files=files,
+            max_bytes=max_bytes,
+            max_files=max_files,
         )
 
 

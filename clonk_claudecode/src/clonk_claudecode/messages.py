@@ -15,6 +15,15 @@ SessionName = Annotated[
     str, MinLen(1), MaxLen(64), Pattern(r"[A-Za-z0-9._-]{1,64}", "1 to 64 of letters, digits, `.`, `_` and `-`")
 ]
 
+WorkspaceName = Annotated[
+    str,
+    MinLen(1),
+    MaxLen(64),
+    Pattern(
+        r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", "1 to 64 of letters, digits, `.`, `_` and `-`, no `.` at the beginning"
+    ),
+]
+
 Metadata = Annotated[dict[str, Annotated[str, MaxLen(1000)]], MaxLen(50)]
 
 SnapshotId = Annotated[str, MinLen(1), MaxLen(64)]
@@ -137,6 +146,30 @@ class Rewound:
     message_count: int
     files: Literal["restored", "kept"]
     checkpoint: CheckpointMade | None
+
+
+@attrs.frozen(kw_only=True)
+class Workspace:
+    """A session's working directory, and what is in it.
+
+    Attributes:
+        path: Where it is.
+        kind: `own` was made for the session alone, `shared` is shared by name, `given` was there before; the
+            last has no limits.
+        bytes: What its files take on the disk; each file once, however many names it has.
+        files: How many files, folders and links it holds.
+        max_bytes: The most that its files may take; null for no limit.
+        max_files: The most that it may hold; null for no limit.
+        complete: False when it holds so much that not all was counted: the numbers are then the least that there is.
+    """
+
+    path: str
+    kind: Literal["own", "shared", "given"]
+    bytes: int
+    files: int
+    max_bytes: int | None
+    max_files: int | None
+    complete: bool
 
 
 @attrs.frozen(kw_only=True)

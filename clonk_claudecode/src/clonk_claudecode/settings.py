@@ -39,6 +39,8 @@ class SessionSettings:
         timeout: Seconds without a prompt after which a session's process is closed. Nothing is lost: the next prompt
             resumes it, about a second later than a warm one would answer.
         max_concurrent: At most this many sessions have a process at the same time. Each takes about 115 MB.
+        min_free_memory_bytes: While less memory than this is left on the machine, or in the server's control group,
+            processes without a turn are closed, the one idle longest first; 0 for never.
         working_dir: Where a session works that does not say otherwise, and allowed for all that do. When it does not
             exist, a session gets a folder of its own under `<data_dir>/workspaces`.
         permission_mode: What a session may do without asking: `default` asks before it changes anything,
@@ -55,6 +57,7 @@ class SessionSettings:
 
     timeout: Annotated[float, Gt(0)] = 3600.0
     max_concurrent: Annotated[int, Ge(1), Le(1000)] = 10
+    min_free_memory_bytes: Annotated[int, Ge(0)] = 256 * 1024**2
     working_dir: Path = Path("/workspace")
     permission_mode: PermissionMode = "default"
     allowed_tools: tuple[ToolRule, ...] = ()

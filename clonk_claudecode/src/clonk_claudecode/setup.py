@@ -32,6 +32,7 @@ def engine_settings(settings: ClaudeCodeSettings, data_dir: Path) -> EngineSetti
         tool_timeout_s=settings.turn.tool_timeout_s,
         max_retries=settings.turn.max_retries,
         api_timeout_s=settings.turn.api_timeout_s,
+        min_free_memory_bytes=settings.session.min_free_memory_bytes,
         isolation=_isolation(settings, data_dir.parent),
         data_dir=data_dir.parent,
     )

@@ -7,10 +7,13 @@ import contextlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from clonk_claudecode.errors import WorkingDirLost
 from clonk_core.plugin import InvalidParams
+
+SHARED: Final = "shared"
+"""Below the folder of workspaces: those that sessions share by name."""
 
 MAX_PATH: Final = 4096
 """As Linux has it (PATH_MAX); also keeps the errors, which repeat it, short."""
@@ -30,12 +33,21 @@ class WorkingDirs:
         self._own = own
         self._given_roots = roots
 
-    def choose(self, given: str | None, session_id: str) -> Path:
-        """Return the folder of a new session, made if it is one of its own.
+    def choose(self, given: str | None, session_id: str, workspace: str | None = None) -> Path:
+        """Return the folder of a new session, made if it is one of its own, or a shared one that is not there yet.
+
+        Args:
+            given: An absolute path; None for none.
+            session_id: For a folder of its own.
+            workspace: Name of a shared folder; None for none.
 
         Raises:
-            InvalidParams: As in `resolve_working_dir`.
+            InvalidParams: As in `resolve_working_dir`; or both are given.
         """
+        if workspace is not None:
+            if given is not None:
+                raise InvalidParams("give one of `working_dir` and `workspace`", path="$.workspace")
+            return self._shared(workspace)
         if given is not None:
             return resolve_working_dir(given, self.roots())
         if self._configured.is_dir():
@@ -43,6 +55,20 @@ class WorkingDirs:
         own = self._own / session_id
         own.mkdir(parents=True, mode=0o700)
         return own.resolve()
+
+    def _shared(self, name: str) -> Path:
+        shared = self._own / SHARED / name
+        shared.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if shared.is_symlink():
+            raise InvalidParams(f"the workspace {name!r} is a symbolic link on the server", path="$.workspace")
+        return shared.resolve()
+
+    def kind_of(self, path: Path) -> Literal["own", "shared", "given"]:
+        """Tell what a session's folder is: made for it, shared by name, or one that it was given."""
+        own = self._own.resolve()
+        if not path.is_relative_to(own) or path == own:
+            return "given"
+        return "shared" if path.is_relative_to(own / SHARED) else "own"
 
     def check(self, path: Path) -> None:
         """See that a session's folder is still what it was when the session was created.

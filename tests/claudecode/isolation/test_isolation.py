@@ -51,11 +51,15 @@ async def test_in_a_sandbox_a_session_reads_no_data_of_the_servers_and_writes_to
         command = f"""
             echo made > inside.txt; echo x > {outside} || echo unwritable
             ls {tmp_path}/data/*.db {secret}/file /proc/{os.getpid()}/environ || echo unseen
+            ls {tmp_path}/data/claudecode/claude/projects | wc -l
         """
+        await hub.client.call("claudecode.create", name="other")
+        await hub.client.events("claudecode.chat", name="other", prompt="something private")
         said = await _shell(hub, model, command, working_dir=str(workspace))
         assert "unwritable" in said
         assert "unseen" in said
         assert "clonk.db\n" not in said
+        assert said.split()[-1] == "1"  # its own conversations, not those of others
         await hub.client.call("claudecode.archive", name="w")  # its process ends
         await hub.client.call("claudecode.archive", name="w", archived=False)
         said = await _shell(hub, model, "cat inside.txt")

@@ -9,10 +9,11 @@ import attrs
 import pytest
 from claude_agent_sdk import project_key_for_directory
 
+from clonk_claudecode.engine.project_folder import folder_name
 from clonk_claudecode.engine.spec import SessionSpec
 from clonk_claudecode.errors import BinaryBroken
 from clonk_claudecode.messages import StoredSession
-from clonk_claudecode.mirror.files import ConversationFiles, folder_name
+from clonk_claudecode.mirror.files import ConversationFiles
 from clonk_claudecode.mirror.keeper import Keeper
 from clonk_claudecode.store.transcript_rows import MAIN
 from clonk_claudecode.transcripts import read_entries

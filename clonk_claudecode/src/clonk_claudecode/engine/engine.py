@@ -10,6 +10,7 @@ from clonk_claudecode.engine.binary import Binary, BinaryFinder
 from clonk_claudecode.engine.frames import Prompt
 from clonk_claudecode.engine.launch import contradicts
 from clonk_claudecode.engine.live_session import LiveSession
+from clonk_claudecode.engine.memory import free_memory
 from clonk_claudecode.engine.mirror import FilesAlone, TranscriptKeeper
 from clonk_claudecode.engine.outcome import TurnResult, stopped
 from clonk_claudecode.engine.permissions import Decide, deny_all
@@ -118,6 +119,7 @@ class Engine:
         deadline_s: float | None = None,
         model: str | None = None,
         renew: Callable[[SessionSpec], Awaitable[SessionSpec]] | None = None,
+        owner: str = "",
     ) -> AsyncIterator[Turn]:
         """Say something to a session. Iterate over the turn for its items; `turn.result` tells the end.
 
@@ -131,6 +133,7 @@ class Engine:
             deadline_s: The turn is interrupted after this long.
             model: Who answers this once; None for the session's own model.
             renew: Gives the session as it is once nobody else can change it.
+            owner: Who asks: when many wait for a place, callers have their turn one after the other.
 
         Raises:
             SessionBusy: The session has a turn already.
@@ -147,7 +150,7 @@ class Engine:
         try:
             if renew is not None:
                 spec = await renew(spec)
-            await self._begin(slot, spec, turn, prompt)
+            await self._begin(slot, spec, turn, prompt, owner)
             try:
                 yield turn
             finally:
@@ -255,6 +258,15 @@ class Engine:
                 for live in lives:
                     await live.closed.wait()
 
+    async def watch_memory(self, free_memory: Callable[[], int | None]) -> None:
+        """Park idle processes, one after the other, while less memory is left than there should be. Runs for ever."""
+        least = self._settings.min_free_memory_bytes
+        while least:
+            await trio.sleep(self._settings.memory_every_s)
+            left = free_memory()
+            if left is not None and left < least and self._slots.park_one():
+                self._log.info("an idle session is parked: little memory is left", bytes_left=left)
+
     # ── Starting ──────────────────────────────────────────────────────────────
 
     async def _wait_not_held(self, key: str) -> None:
@@ -272,11 +284,11 @@ class Engine:
         self._slots.notify()
         return slot
 
-    async def _begin(self, slot: Slot, spec: SessionSpec, turn: Turn, prompt: Prompt) -> None:
+    async def _begin(self, slot: Slot, spec: SessionSpec, turn: Turn, prompt: Prompt, owner: str) -> None:
         """Hand the prompt to a process; one that has died while it was idle is replaced."""
         try:
             while True:
-                live = await self._ensure_live(slot, spec)
+                live = await self._ensure_live(slot, spec, owner)
                 if turn.stop_reason is not None:
                     outcome, error = stopped(turn.stop_reason, turn.stop_error)
                     turn.finish(TurnResult(outcome=outcome, error=error))
@@ -289,7 +301,7 @@ class Engine:
                 # It never began; whoever waits in `interrupt` must not wait for ever.
                 turn.finish(TurnResult(outcome="failed", error=EngineStopped("the turn could not be started")))
 
-    async def _ensure_live(self, slot: Slot, spec: SessionSpec) -> LiveSession | None:
+    async def _ensure_live(self, slot: Slot, spec: SessionSpec, owner: str = "") -> LiveSession | None:
         """Return the session's process, a new one if need be; None when its turn was stopped before there was one."""
         async with slot.lock:
             live = slot.live
@@ -299,7 +311,7 @@ class Engine:
                 live.close()
                 await live.closed.wait()
             binary = await self._finder.find()
-            if not await self._slots.take_place(slot):
+            if not await self._slots.take_place(slot, owner):
                 return None
             try:
                 return await self._start(slot, spec, binary)
@@ -380,6 +392,7 @@ async def open_engine(
     log: Log,
     metrics: SessionMetrics = UNCOUNTED,
     keeper: TranscriptKeeper | None = None,
+    free_memory: Callable[[], int | None] = free_memory,
 ) -> AsyncIterator[Engine]:
     """Run an engine. Leaving it interrupts every turn and closes every process, within about 20 s.
 
@@ -390,6 +403,7 @@ async def open_engine(
         log: For what nobody waits for.
         metrics: Count processes and turns.
         keeper: Keeps the transcripts; None leaves them to the binary's own files.
+        free_memory: Tells how many bytes are left for processes, None when that is not known.
 
     Raises:
         OSError: The folder of records cannot be written, or no process can be started.
@@ -409,6 +423,7 @@ async def open_engine(
                 metrics=metrics,
                 keeper=keeper,
             )
+            nursery.start_soon(engine.watch_memory, free_memory)
             try:
                 yield engine
             finally:

@@ -10,11 +10,16 @@ from typing import Final
 
 import attrs
 
+from clonk_claudecode.engine.project_folder import folder_name
 from clonk_claudecode.errors import IsolationUnavailable
 
 NAMESPACES: Final = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
 """Not that of the network: Claude Code talks to its API. Its processes see neither those of the server nor their
 environments."""
+
+
+SHARED_FOLDERS: Final = ("projects", "todos", "session-env", "file-history", "tasks", "shell-snapshots", "debug")
+"""Folders below the binary's own that hold things of every session."""
 
 
 @attrs.frozen(kw_only=True)
@@ -122,7 +127,11 @@ def sandboxed(argv: Sequence[str], sandbox: Sandbox, *, working_dir: Path, confi
         IsolationUnavailable: There is no bubblewrap.
     """
     bwrap = find_bwrap(sandbox)
+    own = config_dir / "projects" / folder_name(str(working_dir))
+    own.mkdir(parents=True, exist_ok=True, mode=0o700)
     shown = [path for path in (*sandbox.writable, config_dir, working_dir) if path.exists()]
+    # Of what the binary keeps of all sessions, the conversations of this folder alone.
+    others = [config_dir / name for name in SHARED_FOLDERS if (config_dir / name).is_dir()]
     hidden = [path for path in sandbox.hidden if path.is_dir()]
     return (
         str(bwrap),
@@ -135,6 +144,8 @@ def sandboxed(argv: Sequence[str], sandbox: Sandbox, *, working_dir: Path, confi
         *(word for path in hidden for word in ("--tmpfs", str(path))),
         *_kept_readable(argv[0], hidden),
         *(word for path in shown for word in ("--bind", str(path), str(path))),
+        *(word for path in others for word in ("--tmpfs", str(path))),
+        *("--bind", str(own), str(own)),
         *("--chdir", str(working_dir)),
         "--",
         *argv,

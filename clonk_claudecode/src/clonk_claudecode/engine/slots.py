@@ -46,6 +46,14 @@ class Slot:
         return not (self.has_place or self.turn or self.is_held or self.kept or self.lock.locked())
 
 
+class _Waiter:
+    """A prompt that waits for a place."""
+
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
+        self.has_place = False
+
+
 class Slots:
     """All slots of an engine, and the places for processes.
 
@@ -62,6 +70,8 @@ class Slots:
         self._places = places
         self._wait_s = wait_s
         self._slots: dict[str, Slot] = {}
+        # By whom they wait for, in the order in which those have their turn.
+        self._waiting: dict[str, deque[_Waiter]] = {}
         self._changed = trio.Event()
 
     def find(self, session_id: str) -> Slot | None:
@@ -92,8 +102,14 @@ class Slots:
         """Whether every place is taken."""
         return sum(slot.has_place for slot in self._slots.values()) >= self._places
 
-    async def take_place(self, slot: Slot) -> bool:
+    async def take_place(self, slot: Slot, owner: str) -> bool:
         """Wait for a free place and take it, parking the session that was idle longest. Sets `slot.is_starting`.
+
+        Owners that wait have their turn one after the other, so that many prompts of one do not keep another's waiting.
+
+        Args:
+            slot: Who needs it.
+            owner: In whose name: a caller.
 
         Returns:
             Whether it was taken; False when the turn that needs it was stopped meanwhile.
@@ -102,23 +118,53 @@ class Slots:
             CapacityReached: None became free in time.
             EngineStopped: No process may be started any more.
         """
-        with trio.move_on_after(self._wait_s):
-            while self.is_full and not self.is_stopping:
-                self._park_one()
-                await self.wait_changed()
-                if slot.turn is not None and slot.turn.stop_reason is not None:
-                    return False
-            if self.is_stopping:
-                raise EngineStopped
-            slot.is_starting = True
-            return True
-        raise CapacityReached(self._places, self._wait_s)
+        waiter = _Waiter(slot)
+        self._waiting.setdefault(owner, deque()).append(waiter)
+        try:
+            with trio.move_on_after(self._wait_s):
+                while not self._hand_out(waiter):
+                    if self.is_stopping:
+                        raise EngineStopped
+                    if slot.turn is not None and slot.turn.stop_reason is not None:
+                        return False
+                    self.park_one()
+                    await self.wait_changed()
+                return True
+            if waiter.has_place:  # it came at the last moment
+                return True
+            raise CapacityReached(self._places, self._wait_s)
+        except BaseException:
+            if waiter.has_place:
+                slot.is_starting = False
+            raise
+        finally:
+            queue = self._waiting.get(owner)
+            if queue is not None and waiter in queue:
+                queue.remove(waiter)
+                if not queue:
+                    del self._waiting[owner]
+            if self._waiting:
+                self.notify()
 
-    def _park_one(self) -> None:
-        """Close the process that was idle longest, rather one that does nothing by itself."""
+    def _hand_out(self, waiter: _Waiter) -> bool:
+        """Give the free places to those whose turn it is; tell whether this one has got one now."""
+        while self._waiting and not self.is_full and not self.is_stopping:
+            owner = next(iter(self._waiting))
+            queue = self._waiting.pop(owner)
+            first = queue.popleft()
+            first.has_place = first.slot.is_starting = True
+            if queue:
+                self._waiting[owner] = queue  # behind the others
+            if first is not waiter:
+                self.notify()
+        return waiter.has_place
+
+    def park_one(self) -> bool:
+        """Close the process that was idle longest, rather one that does nothing by itself. Tell if there was one."""
         idle = [slot.live for slot in self._slots.values() if slot.may_be_parked and slot.live is not None]
         if idle:
             min(idle, key=lambda live: (live.is_at_work, live.idle_since)).close()
+        return bool(idle)
 
     def notify(self) -> None:
         """Something has changed: wake whoever waits."""

@@ -104,6 +104,8 @@ class EngineSettings:
         start_timeout_s: The binary must be ready this long after its start; a cold start takes about 1 s.
         max_retries: How often the binary tries an API request again.
         api_timeout_s: The binary gives up one API request after this long.
+        min_free_memory_bytes: While less is left on the machine, idle processes are parked; 0 looks at nothing.
+        memory_every_s: Between two such looks; a parked process should have ended by then.
         isolation: What keeps processes apart.
         data_dir: The server's data, below which lie the binary's folder and the sessions' own.
     """
@@ -122,5 +124,7 @@ class EngineSettings:
     start_timeout_s: float = 30.0
     max_retries: int = 4
     api_timeout_s: float = 240.0
+    min_free_memory_bytes: int = 0
+    memory_every_s: float = 2.0
     isolation: Isolation = attrs.field(factory=Isolation)
     data_dir: Path | None = None

@@ -25,6 +25,7 @@ from clonk_claudecode.errors import (
     TurnLimitReached,
     TurnStalled,
     WorkingDirLost,
+    WorkspaceFull,
 )
 from clonk_claudecode.messages import IdempotencyKey, Interrupted, Prompt, SessionName
 from clonk_claudecode.methods.base import Methods
@@ -35,6 +36,7 @@ from clonk_claudecode.turns.answer import AnswerEvent
 from clonk_claudecode.turns.chat_run import ChatRun, partial_or_whole
 from clonk_claudecode.turns.ephemeral import EphemeralAnswerer
 from clonk_claudecode.turns.options import TurnOptions
+from clonk_claudecode.workspaces.quota import check_quota
 from clonk_core.plugin import Call, Conflict, InvalidParams, JsonValue, MaxLen, NotFound, method
 
 START_ERRORS: Final = (
@@ -50,6 +52,7 @@ START_ERRORS: Final = (
     IsolationUnavailable,
     CapacityReached,
     WorkingDirLost,
+    WorkspaceFull,
     SecretUnavailable,
 )
 TURN_ERRORS: Final = (
@@ -146,6 +149,7 @@ class ChatMethods(Methods):
         await self._sessions.budgets.check(call.caller.id)
         await engine.binary()
         await trio.to_thread.run_sync(self._sessions.working_dirs.check, Path(session.working_dir))
+        await check_quota(self._sessions.working_dirs, Path(session.working_dir), self._sessions.settings.workspaces)
         if ephemeral:
             return partial_or_whole(
                 EphemeralAnswerer(sessions=self._sessions, session=session, options=options).answer(prompt, call),

@@ -15,6 +15,7 @@ from clonk_claudecode.messages import (
     SessionSummary,
     StoredSession,
     SystemPrompt,
+    WorkspaceName,
 )
 from clonk_claudecode.methods.base import Methods
 from clonk_claudecode.permissions.callers import refuse_sessions
@@ -39,6 +40,7 @@ class SessionMethods(Methods):
         system_prompt: SystemPrompt | None = None,
         permission_mode: PermissionMode | None = None,
         metadata: Metadata | None = None,
+        workspace: WorkspaceName | None = None,
         allowed_tools: ToolRules = (),
         disallowed_tools: ToolRules = (),
     ) -> CreatedSession:
@@ -58,6 +60,8 @@ class SessionMethods(Methods):
                 `Bash(git status *)`, `mcp__server__tool`; beside those of the configuration.
             disallowed_tools: Rules of tools that it may never use; beside those of the configuration, which no session
                 can lift. They win over what is allowed.
+            workspace: Name of a folder that sessions share, instead of `working_dir`; made when there is none:
+                `workspaces/shared/<name>` in the server's data directory.
         """
         refuse_sessions(call.caller)
         check_metadata(metadata)
@@ -68,7 +72,7 @@ class SessionMethods(Methods):
         if await self._sessions.database.read(session_rows.session_by_name, name) is not None:
             raise name_taken(name)
         session_id = new_id("sess")
-        folder = await trio.to_thread.run_sync(self._sessions.working_dirs.choose, working_dir, session_id)
+        folder = await trio.to_thread.run_sync(self._sessions.working_dirs.choose, working_dir, session_id, workspace)
         created_at = now()
         session = StoredSession(
             id=session_id,

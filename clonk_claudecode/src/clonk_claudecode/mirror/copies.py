@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from clonk_claudecode.mirror.files import folder_name
+from clonk_claudecode.engine.project_folder import folder_name
 from clonk_claudecode.setup import CONFIG_FOLDER
 
 _UUID: Final = re.compile(rb'"uuid":"([^"\\]{1,64})"')

@@ -4,7 +4,6 @@ import errno
 import os
 import re
 import stat
-import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -12,41 +11,12 @@ from typing import BinaryIO, Final
 import attrs
 import orjson
 
+from clonk_claudecode.engine.project_folder import MAX_FOLDER_NAME, folder_name
 from clonk_claudecode.mirror.entries import METADATA, FilePart, parse_lines
 from clonk_claudecode.store.transcript_rows import MAIN, Entry
 
-MAX_FOLDER_NAME: Final = 200
-"""Longer names of a working directory's folder are cut by the binary, and end in a hash."""
-
 SUBAGENT_PATH: Final = re.compile(r"subagents(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}){1,4}")
 """What the path of a subagent's transcript looks like; it becomes part of a file's name."""
-
-
-def folder_name(working_dir: str) -> str:
-    """Return the name of the folder, below `projects`, of a working directory's conversations."""
-    path = unicodedata.normalize("NFC", working_dir)
-    # As the binary's JavaScript sees it, a character beyond the first 65,536 is two.
-    units = len(path.encode("utf-16-le")) // 2
-    name = "".join("-" * (1 + (ord(char) > 0xFFFF)) if not _is_plain(char) else char for char in path)
-    return name if units <= MAX_FOLDER_NAME else f"{name[:MAX_FOLDER_NAME]}-{_hash(path)}"
-
-
-def _is_plain(char: str) -> bool:
-    return char.isascii() and char.isalnum()
-
-
-def _hash(text: str) -> str:
-    """Return the hash of versions that ran on Node; newer ones find a folder by the part of its name before it."""
-    number = 0
-    data = text.encode("utf-16-le")
-    for low, high in zip(data[::2], data[1::2], strict=True):
-        number = (number * 31 + (high << 8 | low)) & 0xFFFFFFFF
-    number = abs(number - (1 << 32) if number >= 1 << 31 else number)
-    digits = ""
-    while number or not digits:
-        number, digit = divmod(number, 36)
-        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
-    return digits
 
 
 @attrs.frozen

@@ -72,7 +72,7 @@ class Answerer:
         checkpoint: CheckpointMade | None = None
         async with (
             open_tool_audit(self.host, self.session.name, turn_id, self.denials) as tools,
-            self._turn(prompt, turn_id, prompt_uuid, tools) as turn,
+            self._turn(prompt, turn_id, prompt_uuid, tools, call.caller.id) as turn,
         ):
             call.on_stop(turn.request_stop)
             recorder = await begin_turn(self.host, self.database, self.session.id, turn_id, call.caller.id)
@@ -114,7 +114,9 @@ class Answerer:
         )
 
     @asynccontextmanager
-    async def _turn(self, prompt: str, turn_id: str, prompt_uuid: str, tools: ToolAudit) -> AsyncIterator[Turn]:
+    async def _turn(
+        self, prompt: str, turn_id: str, prompt_uuid: str, tools: ToolAudit, caller: str
+    ) -> AsyncIterator[Turn]:
         """Run the turn; the tools used in it are known to `tools` when it is over, whether they were shown or not."""
         turn: Turn | None = None
         try:
@@ -126,6 +128,7 @@ class Answerer:
                 deadline_s=self.options.timeout_s,
                 model=self.options.model,
                 renew=self._renew,
+                owner=caller,
             ) as turn:
                 yield turn
         finally:

@@ -98,6 +98,7 @@ class EphemeralAnswerer:
                 prompt_uuid=str(uuid.uuid4()),
                 deadline_s=self.options.timeout_s,
                 model=self.options.model,
+                owner=call.caller.id,
             ) as turn:
                 yield turn
         finally:
