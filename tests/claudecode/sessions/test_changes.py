@@ -145,3 +145,26 @@ async def test_a_folder_that_a_session_was_given_stays(hub: TestHost, workspace:
 async def test_whoever_creates_a_session_is_its_owner(hub: TestHost, workspace: Path) -> None:
     await hub.client.call("claudecode.create", name="w", working_dir=str(workspace))
     assert (await hub.client.call("claudecode.get", name="w"))["owner"] == "local"
+
+
+async def test_the_tree_of_a_session_is_claimed_and_goes_with_it(
+    hub: TestHost, model: ScriptedModel, workspace: Path
+) -> None:
+    await hub.client.call("claudecode.create", name="w", working_dir=str(workspace))
+    await hub.client.events("claudecode.chat", name="w", prompt="a")
+    tree = (await hub.client.call("claudecode.get", name="w"))["tree_id"]
+    for method in ("arbor.tree_delete", "arbor.tree_archive"):
+        assert await _refusal(hub, method, id=tree) == "arbor.tree_claimed"
+    await hub.client.call("claudecode.delete", name="w")
+    assert await _refusal(hub, "arbor.tree_get", id=tree) == "arbor.tree_not_found"
+
+
+async def test_a_tree_that_somebody_else_claims_stays_when_its_session_goes(
+    hub: TestHost, model: ScriptedModel, workspace: Path
+) -> None:
+    await hub.client.call("claudecode.create", name="w", working_dir=str(workspace))
+    await hub.client.events("claudecode.chat", name="w", prompt="a")
+    tree = (await hub.client.call("claudecode.get", name="w"))["tree_id"]
+    await hub.client.call("arbor.tree_claim", id=tree, owner="audit")
+    await hub.client.call("claudecode.delete", name="w")
+    assert (await hub.client.call("arbor.tree_get", id=tree))["id"] == tree

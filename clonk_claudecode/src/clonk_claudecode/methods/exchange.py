@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import trio
 
@@ -21,7 +21,7 @@ from clonk_claudecode.setup import session_spec
 from clonk_claudecode.store import message_rows, session_rows, transcript_rows
 from clonk_claudecode.store.transcript_rows import MAIN
 from clonk_claudecode.transcripts import store_transcript
-from clonk_claudecode.turns.conversation_tree import ConversationTree
+from clonk_claudecode.turns.conversation_tree import ConversationTree, drop_tree
 from clonk_claudecode.wishes import check_permission_mode
 from clonk_core.plugin import (
     Call,
@@ -36,7 +36,8 @@ from clonk_core.plugin import (
     new_id,
 )
 
-TREE_DELETE = "arbor.tree_delete"
+DROP_S: Final = 5.0
+"""To delete the tree of a session that did not come to be."""
 
 
 class ExchangeMethods(Methods):
@@ -155,8 +156,9 @@ class ExchangeMethods(Methods):
             insert = partial(_insert, session=session, messages=messages, read=read)
             stored = await self._sessions.database.run(insert)
         finally:
-            if not stored:
-                await self._drop_tree(tree.tree_id)
+            if not stored and tree.tree_id is not None:
+                with trio.move_on_after(DROP_S, shield=True):
+                    await drop_tree(self._sessions.host, tree.tree_id)
         if not stored:
             raise name_taken(session.name)
         self._sessions.metrics.sessions_changed(1)
@@ -170,17 +172,6 @@ class ExchangeMethods(Methods):
             entry_count=sum(len(entries) for entries in read.entries.values()),
             snapshot_id=tree.head_id,
         )
-
-    async def _drop_tree(self, tree_id: str | None) -> None:
-        """Delete the tree of a session that did not come to be."""
-        host = self._sessions.host
-        if tree_id is None or not host.has(TREE_DELETE):
-            return
-        try:
-            with trio.move_on_after(5, shield=True):
-                await host.call(TREE_DELETE, id=tree_id)
-        except Exception:
-            host.log.exception("the tree of a session that was not imported stays", tree=tree_id)
 
 
 def _insert(

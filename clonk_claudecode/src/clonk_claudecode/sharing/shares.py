@@ -12,7 +12,7 @@ from clonk_claudecode.messages import StoredSession
 from clonk_claudecode.sessions import Sessions
 from clonk_claudecode.sharing.messages import NewShare, Share
 from clonk_claudecode.store import share_rows
-from clonk_core.plugin import Caller, Forbidden, NotFound, new_id
+from clonk_core.plugin import Caller, CallError, Forbidden, NotFound, new_id
 
 VERBS: Final[dict[str, tuple[str, ...]]] = {"read": ("read",), "chat": ("read", "chat")}
 """What each access may do."""
@@ -43,13 +43,17 @@ async def give_out(
     # Noted first, so that a key is never there of which the session does not know.
     if not await sessions.database.run(share_rows.add_share, session.id, share):
         raise SessionNotFound(session.name)
-    made: Any = await sessions.host.call(
-        "keys.create",
-        id=share.id,
-        scopes=[f"claudecode:{verb}@{session.name}" for verb in VERBS[access]],
-        description=f"share of the session {session.name}",
-        expires_at=share.expires_at.isoformat(),
-    )
+    try:
+        made: Any = await sessions.host.call(
+            "keys.create",
+            id=share.id,
+            scopes=[f"claudecode:{verb}@{session.name}" for verb in VERBS[access]],
+            description=f"share of the session {session.name}",
+            expires_at=share.expires_at.isoformat(),
+        )
+    except CallError:  # such as a key that ends before the share would
+        await sessions.database.run(share_rows.forget_share, share.id)
+        raise
     return NewShare(**attrs.asdict(share), token=made["key"])
 
 

@@ -14,6 +14,7 @@ INSERT_SHARE: Final = """
 SHARES: Final = f"select {_SHARE} from shares where session_id = :session_id order by created_at desc, id limit 1000"
 SHARE: Final = f"select {_SHARE} from shares where session_id = :session_id and id = :id"
 OPEN_SHARES: Final = f"select {_SHARE} from shares where session_id = :session_id and revoked_at is null"
+FORGET_SHARE: Final = "delete from shares where id = :id"
 REVOKE_SHARE: Final = "update shares set revoked_at = :now where id = :id and revoked_at is null"
 
 
@@ -49,6 +50,11 @@ def share_by_id(transaction: Transaction, session_id: str, share_id: str) -> Sha
     """Return one share of a session, or None."""
     row = transaction.one(SHARE, {"session_id": session_id, "id": share_id})
     return None if row is None else _share(row)
+
+
+def forget_share(transaction: Transaction, share_id: str) -> None:
+    """Take back the note of a key that was not made."""
+    transaction.execute(FORGET_SHARE, {"id": share_id})
 
 
 def revoke_share(transaction: Transaction, share_id: str, now: datetime) -> None:

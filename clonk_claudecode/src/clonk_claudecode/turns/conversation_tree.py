@@ -6,11 +6,16 @@ The history is whole without the tree, so nothing that goes wrong with it ends a
 from typing import Final
 
 from clonk_claudecode.messages import StoredSession
-from clonk_core.plugin import Host, InvalidParams, JsonValue, NotFound, TooLarge
+from clonk_core.plugin import Conflict, Host, InvalidParams, JsonValue, NotFound, TooLarge
 
 TREE_CREATE: Final = "arbor.tree_create"
 NODE_CREATE: Final = "arbor.node_create"
 TREE_DELETE: Final = "arbor.tree_delete"
+TREE_CLAIM: Final = "arbor.tree_claim"
+TREE_RELEASE: Final = "arbor.tree_release"
+
+OWNER: Final = "claudecode"
+"""In whose name trees are claimed, so that nobody purges one that sessions grow on. Forks share their parent's."""
 
 
 class ConversationTree:
@@ -54,6 +59,8 @@ class ConversationTree:
                 self._host.log.warning("a session's tree is gone; a new one begins", session=self._session_name)
         self.head_id = None
         self.tree_id = str(await self._host.call(TREE_CREATE, name=self._session_name))
+        if self._host.has(TREE_CLAIM):
+            await self._host.call(TREE_CLAIM, id=self.tree_id, owner=OWNER)
         return await self._add_node(message)
 
     async def _add_node(self, message: dict[str, JsonValue]) -> str:
@@ -65,8 +72,12 @@ async def drop_tree(host: Host, tree_id: str) -> None:
     if not host.has(TREE_DELETE):
         return
     try:
+        if host.has(TREE_RELEASE):
+            await host.call(TREE_RELEASE, id=tree_id, owner=OWNER)
         await host.call(TREE_DELETE, id=tree_id)
     except NotFound:
         pass
+    except Conflict:
+        host.log.info("a deleted session's tree stays: somebody else has claimed it", tree=tree_id)
     except Exception:
         host.log.exception("a deleted session's tree stays: arbor failed", tree=tree_id)
