@@ -11,7 +11,7 @@ from clonk_claudecode.testing.script import Reply, ToolUse
 from clonk_claudecode.testing.scripted_model import ScriptedModel
 from clonk_claudecode.tools.patterns import is_allowed
 from clonk_core.plugin import CallError
-from tests.claudecode.tools.conftest import House, OpenHouse, key_settings, tool_results
+from tests.claudecode.tools.conftest import House, OpenHouse, activations_of, key_settings, tool_results
 
 ROLL = "mcp__clonk__dice_roll"
 CALL = "mcp__clonk__meddler_call"
@@ -232,10 +232,6 @@ async def test_what_the_owner_was_given_is_not_given_to_who_comes_after(house: H
 
 
 async def _stored(house: House, name: str) -> StoredSession:
-    (activation,) = {
-        method.function.__self__  # type: ignore[attr-defined]
-        for method in house.hub.app.realm.registry.methods
-        if method.namespace == "claudecode"
-    }
+    (activation,) = activations_of(house, "claudecode")
     session: StoredSession = await activation._sessions.find(name)
     return session

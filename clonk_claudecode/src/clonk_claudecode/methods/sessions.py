@@ -95,7 +95,7 @@ class SessionMethods(Methods):
             last_active_at=created_at,
             owner=call.caller.id,
             metadata=metadata or {},
-            tools=tools,
+            tools=joined(tools, ()),
             tools_owner=call.caller.id,
             tools_scopes=tuple(sorted(call.caller.scopes)),
         )
