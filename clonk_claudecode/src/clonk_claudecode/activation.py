@@ -22,9 +22,10 @@ from clonk_claudecode.methods.workspaces import WorkspaceMethods
 from clonk_claudecode.sessions import Sessions
 from clonk_claudecode.setup import engine_settings
 from clonk_claudecode.store import session_rows
+from clonk_claudecode.tools.callers import refuse_ungiven
 from clonk_claudecode.turns.ephemeral import throw_away_leftovers
 from clonk_claudecode.turns.recovery import close_cut_turns
-from clonk_core.plugin import Host
+from clonk_core.plugin import Call, Host
 
 
 class ClaudeCode(
@@ -58,6 +59,10 @@ class ClaudeCode(
         await close_cut_usage(sessions.host, sessions.database)
         self._cut = await find_what_was_cut(sessions, cut_turns)
 
+    def admit(self, call: Call) -> None:
+        """Let sessions' own tools do what they were given of sessions, and nothing else."""
+        refuse_ungiven(call)
+
     async def serve(self, started: Callable[[], None]) -> None:
         """Run the engine: it owns the sessions' processes."""
         sessions, host = self._sessions, self._sessions.host
@@ -70,6 +75,7 @@ class ClaudeCode(
                 log=host.log,
                 metrics=sessions.metrics,
                 keeper=sessions.keeper,
+                answer_tools=sessions.tools.answer,
             ) as engine,
             trio.open_nursery() as background,
         ):

@@ -9,6 +9,7 @@ from clonk_claudecode.checkpoints.messages import CheckpointMade
 from clonk_claudecode.events import TurnUsage
 from clonk_claudecode.settings import PermissionMode
 from clonk_claudecode.sharing.messages import Watcher
+from clonk_claudecode.tools.patterns import ToolPattern
 from clonk_core.plugin import Done, JsonValue, MaxLen, MinLen, Pattern
 
 SessionName = Annotated[
@@ -29,6 +30,8 @@ Metadata = Annotated[dict[str, Annotated[str, MaxLen(1000)]], MaxLen(50)]
 SnapshotId = Annotated[str, MinLen(1), MaxLen(64)]
 
 SystemPrompt = Annotated[str, MaxLen(100_000)]
+
+ToolPatterns = Annotated[tuple[ToolPattern, ...], MaxLen(100)]
 
 Prompt = Annotated[str, MinLen(1), MaxLen(1_000_000)]
 
@@ -104,6 +107,7 @@ class Session(SessionSummary):
         granted_tools: Rules that `allow_always` has added.
         granted_dirs: Folders that `allow_always` has added.
         waiting: Ids of the permission requests that wait for an answer.
+        tools: The methods that it was given as tools; `dice.*` for all of a namespace.
         claude_session_id: Claude Code's own id of the conversation (UUID).
         tree_id: Its tree in `arbor`; null before the first message, and when arbor is not installed.
         snapshot_id: The node of its last message; null when there is none.
@@ -119,6 +123,7 @@ class Session(SessionSummary):
     granted_tools: tuple[str, ...]
     granted_dirs: tuple[str, ...]
     waiting: tuple[str, ...]
+    tools: tuple[str, ...]
     claude_session_id: str
     tree_id: str | None
     snapshot_id: str | None
@@ -310,3 +315,11 @@ class StoredSession:
     granted_tools: tuple[str, ...] = ()
     granted_dirs: tuple[str, ...] = ()
     forked_from: dict[str, str] | None = None
+    tools: tuple[str, ...] = ()
+    tools_owner: str = ""
+    tools_scopes: tuple[str, ...] = ()
+
+    @property
+    def given_tools(self) -> tuple[str, ...]:
+        """What it was given as tools, to be used in its owner's name; nothing of what an earlier owner was given."""
+        return self.tools if self.owner and self.tools_owner == self.owner else ()

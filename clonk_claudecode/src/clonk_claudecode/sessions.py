@@ -12,12 +12,13 @@ from clonk_claudecode.messages import ForkedFrom, Session, StoredSession
 from clonk_claudecode.metering.budgets import Budgets
 from clonk_claudecode.metrics import CountedSessions
 from clonk_claudecode.mirror.keeper import Keeper
-from clonk_claudecode.permissions.callers import refuse_sessions
 from clonk_claudecode.permissions.desk import PermissionDesk
 from clonk_claudecode.settings import ClaudeCodeSettings
 from clonk_claudecode.setup import CONFIG_FOLDER
 from clonk_claudecode.sharing.watching import Watching
 from clonk_claudecode.store import session_rows
+from clonk_claudecode.tools.callers import refuse_unreached
+from clonk_claudecode.tools.mcp_server import ToolServer
 from clonk_claudecode.turns.queue import Queues
 from clonk_claudecode.turns.tool_audit import Denials
 from clonk_claudecode.working_dir import WorkingDirs
@@ -40,6 +41,7 @@ class Sessions:
         watching: Who watches which session.
         queues: Who waits for a session.
         keeper: Keeps the transcripts.
+        tools: Answers for the sessions' own tools.
         engine: Runs the processes; None while it is starting and after it has failed.
         background: For tasks that outlive a call; None as the engine.
     """
@@ -65,6 +67,7 @@ class Sessions:
         self.permissions = PermissionDesk(self.database, self.settings.permissions, host.log, now=now)
         self.queues = Queues(self.settings.turn.queue_limit)
         self.keeper = Keeper(self.database, host.data_dir / CONFIG_FOLDER, host.log)
+        self.tools = ToolServer(host, self.database, self.settings.tools)
         self.engine: Engine | None = None
         self.background: trio.Nursery | None = None
 
@@ -73,9 +76,9 @@ class Sessions:
 
         Raises:
             SessionNotFound: There is none.
-            Forbidden: A session's own tool asks.
+            Forbidden: A session's own tool asks that was not given this one.
         """
-        refuse_sessions(self.host.caller)
+        refuse_unreached(self.host.caller, name)
         session = await self.database.read(session_rows.session_by_name, name)
         if session is None:
             raise SessionNotFound(name)
@@ -103,6 +106,7 @@ class Sessions:
             granted_tools=session.granted_tools,
             granted_dirs=session.granted_dirs,
             waiting=self.permissions.waiting(session.id),
+            tools=session.given_tools,
             claude_session_id=session.claude_session_id,
             tree_id=session.tree_id,
             snapshot_id=session.head_node_id,

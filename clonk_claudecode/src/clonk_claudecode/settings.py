@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 import attrs
 
 from clonk_claudecode.engine.tool_rules import MAX_RULE_CHARS, MAX_RULES, complaint
+from clonk_claudecode.tools.patterns import ToolPattern
 from clonk_core.plugin import Ge, Gt, Le, MaxLen, Pattern
 
 Model = Annotated[
@@ -242,6 +243,23 @@ class ForkSettings:
     max_copy_files: Annotated[int, Ge(1)] = 200_000
 
 
+class ToolSettings:
+    """Methods of the server that sessions may be given as tools (`claudecode.create`, `tools`).
+
+    Attributes:
+        allowed: Which: `dice.roll`, or all of a namespace, `dice.*`. None, and nothing of the server itself (`audit`,
+            `auth`, `health`, `hub`, `keys`, `rpc`) but what is named in full. Of sessions only `claudecode.chat`,
+            `get`, `history`, `interrupt`, `list` and `search` can be given, each named in full.
+        deadline_s: Seconds after which a call is stopped. For a method that does not stream, its own limit holds as
+            well, or `server.call_deadline_s`.
+        max_result_bytes: How much of a result Claude is shown; the rest is cut, and Claude is told.
+    """
+
+    allowed: tuple[ToolPattern, ...] = ()
+    deadline_s: Annotated[float, Gt(0), Le(86_400)] = 120.0
+    max_result_bytes: Annotated[int, Ge(1000), Le(10_000_000)] = 50_000
+
+
 @attrs.frozen(kw_only=True)
 class ClaudeCodeSettings:
     """How Claude Code is run.
@@ -264,6 +282,7 @@ class ClaudeCodeSettings:
         workspaces: Limits of sessions' own folders.
         limits: Limits of sessions' processes.
         sandbox: A sandbox around them.
+        tools: Methods of the server that sessions may be given as tools.
         run_as: Name of a user that sessions' processes run as. The server must run as root, gives that user the folders
             that it makes, and lets it pass through the data directory. Null for the server's own user.
         permissions: Requests for a permission that nobody answers.
@@ -291,6 +310,7 @@ class ClaudeCodeSettings:
     workspaces: WorkspaceSettings = attrs.field(factory=WorkspaceSettings)
     limits: LimitSettings = attrs.field(factory=LimitSettings)
     sandbox: SandboxSettings = attrs.field(factory=SandboxSettings)
+    tools: ToolSettings = attrs.field(factory=ToolSettings)
     run_as: Annotated[str, Pattern(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "a user's name")] | None = None
     permissions: PermissionSettings = attrs.field(factory=PermissionSettings)
     checkpoints: CheckpointSettings = attrs.field(factory=CheckpointSettings)

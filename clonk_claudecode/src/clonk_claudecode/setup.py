@@ -75,4 +75,5 @@ def session_spec(
         max_turns=options.max_turns,
         max_budget_usd=options.max_budget_usd,
         output_schema=options.output_schema,
+        tools=session.given_tools,
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import attrs
 
-from clonk_core.names import scope_allows
+from clonk_core.names import scope_allows, scopes_in_both
 
 
 class AnyJson:
@@ -85,6 +85,10 @@ class Caller:
     def may(self, scope: str, target: str | None = None) -> bool:
         """Tell whether the caller's scopes cover `scope`, for `target` where they are narrowed."""
         return scope_allows(self.scopes, scope, target)
+
+    def limited_to(self, scopes: frozenset[str]) -> "Caller":
+        """Return the same caller with what its scopes and the given ones both allow, and no more."""
+        return attrs.evolve(self, scopes=scopes_in_both(self.scopes, scopes))
 
 
 @attrs.frozen(kw_only=True)

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from clonk_core.errors import CallError
-from clonk_core.messages import Caller, JsonValue
+from clonk_core.messages import Call, Caller, JsonValue
 from clonk_core.names import scope_is_narrowed
 
 
@@ -57,6 +57,7 @@ class Method:
         params_schema: JSON Schema of the parameters as one object.
         result_schema: JSON Schema of the result; of one event for a streaming method.
         hash: First 16 hex digits of SHA-256 over the canonical JSON of its contract.
+        admit: Refuses calls on the activation's own account; None when it refuses none.
         function: The bound function.
     """
 
@@ -85,6 +86,7 @@ class Method:
     params_schema: JsonValue = attrs.field(factory=dict, repr=False)
     result_schema: JsonValue = attrs.field(factory=dict, repr=False)
     hash: str = ""
+    admit: Callable[[Call], None] | None = attrs.field(default=None, repr=False)
     function: Callable[..., Any] = attrs.field(repr=False)
 
     @property

@@ -19,6 +19,12 @@ PLUGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 KEY_ID: Final = re.compile(r"(?!(?:local|stranger|service)$)[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """Name of an API key; callers are known by it, so it is none of the names that other callers have."""
 
+USER_PREFIX: Final = "user:"
+PLUGIN_PREFIX: Final = "plugin:"
+SERVICE_PREFIX: Final = "service:"
+"""What ids begin with of callers that the identity provider knows, or a plugin, or that are activations at work in the
+background. Ids of keys have no colon."""
+
 DATABASE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 """A database: its file is called the same, with `.db`."""
 
@@ -94,6 +100,16 @@ def scope_covers(held: frozenset[str], given: str) -> bool:
         return True
     # Of two patterns nobody tells easily which is the wider one; a name is one target.
     return pattern != "" and not _WILDCARDS & set(pattern) and scope_allows(held, base, pattern)
+
+
+def scopes_in_both(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
+    """Return scopes that allow what both allow, and no more.
+
+    Two patterns of targets for one scope have nothing in common here unless they are the same text.
+    """
+    return frozenset(
+        {scope for scope in one if scope_covers(other, scope)} | {scope for scope in other if scope_covers(one, scope)}
+    )
 
 
 def scope_is_narrowed(held: frozenset[str], wanted: str) -> bool:

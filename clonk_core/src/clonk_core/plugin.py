@@ -230,6 +230,16 @@ class Activation:
         a minute, too. Other packages may not be there yet: call them from `serve` and from methods on.
         """
 
+    def admit(self, call: Call) -> None:
+        """Look at a call of one of its methods before it is answered, and raise what it is refused with.
+
+        Override when there is need. Beside the scopes, which the door looks at, this holds for every call: also for
+        those that other activations make, and then with the caller whose call they are answering.
+
+        Args:
+            call: Who calls what.
+        """
+
     async def serve(self, started: Callable[[], None]) -> None:
         """Work in the background until cancelled. Override when there is need.
 

@@ -1,6 +1,6 @@
 """The control protocol beside the conversation: our requests and their answers, the binary's requests and ours."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import attrs
@@ -15,6 +15,7 @@ from clonk_claudecode.engine.permissions import (
     PermissionQuestion,
     answer_of,
 )
+from clonk_claudecode.engine.tools import SERVER
 from clonk_claudecode.errors import ProcessBroken
 from clonk_core.plugin import Log
 
@@ -39,6 +40,7 @@ class Control:
         answered: Is told when a question waits no longer: the decision, None for one that was taken back.
         decide: Answers the questions about tools.
         log: Where a failing `decide` is recorded.
+        answer_tools: Answers a message to the server of the session's own tools.
     """
 
     def __init__(
@@ -48,9 +50,11 @@ class Control:
         answered: Callable[[Decision | None], None],
         decide: Decide,
         log: Log,
+        answer_tools: Callable[[Frame], Awaitable[Frame]],
     ) -> None:
         self._new_question = new_question
         self._answered = answered
+        self._answer_tools = answer_tools
         self._decide = decide
         self._log = log
         self._send, self.outgoing = trio.open_memory_channel[bytes](MAX_OUTGOING)
@@ -123,6 +127,10 @@ class Control:
         """Answer a `control_request` of the binary's. Run it as a task of its own: the answer may take long."""
         request_id = str(frame.get("request_id"))
         request = member(frame, "request")
+        if request.get("subtype") == "mcp_message" and request.get("server_name") == SERVER:
+            answer = await self._answer_tools(member(request, "message"))
+            self.write(control_answer(request_id, {"mcp_response": answer}))
+            return
         if request.get("subtype") != "can_use_tool":
             self.write(control_refusal(request_id, f"{request.get('subtype')} is not served here"))
             return

@@ -17,6 +17,7 @@ from clonk_claudecode.engine.permissions import Decide, deny_all
 from clonk_claudecode.engine.reaper import Reaper
 from clonk_claudecode.engine.slots import Slot, Slots
 from clonk_claudecode.engine.spec import EngineSettings, SessionSpec
+from clonk_claudecode.engine.tools import AnswerTools, no_tools
 from clonk_claudecode.engine.turn import Turn
 from clonk_claudecode.errors import EngineStopped, ProcessBroken, ProcessDied, SessionBusy
 from clonk_claudecode.metrics import UNCOUNTED, SessionMetrics
@@ -44,6 +45,7 @@ class Engine:
         log: For what nobody waits for.
         metrics: Count processes and turns.
         keeper: Keeps the transcripts; None leaves them to the binary's own files.
+        answer_tools: Answers for the servers of sessions' own tools.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class Engine:
         log: Log,
         metrics: SessionMetrics = UNCOUNTED,
         keeper: TranscriptKeeper | None = None,
+        answer_tools: AnswerTools = no_tools,
     ) -> None:
         self._settings = settings
+        self._answer_tools = answer_tools
         self._nursery = nursery
         self._reaper = reaper
         self._decide = decide
@@ -334,6 +338,7 @@ class Engine:
                 keeper=self._keeper if spec.ephemeral is None else FilesAlone(self._settings),
                 log=self._log,
                 kept=slot.kept,
+                answer_tools=self._answer_tools,
             )
             self._nursery.start_soon(self._own, slot, live, binary, resume)
             await live.ready.wait()
@@ -393,6 +398,7 @@ async def open_engine(
     metrics: SessionMetrics = UNCOUNTED,
     keeper: TranscriptKeeper | None = None,
     free_memory: Callable[[], int | None] = free_memory,
+    answer_tools: AnswerTools = no_tools,
 ) -> AsyncIterator[Engine]:
     """Run an engine. Leaving it interrupts every turn and closes every process, within about 20 s.
 
@@ -404,6 +410,7 @@ async def open_engine(
         metrics: Count processes and turns.
         keeper: Keeps the transcripts; None leaves them to the binary's own files.
         free_memory: Tells how many bytes are left for processes, None when that is not known.
+        answer_tools: Answers for the servers of sessions' own tools.
 
     Raises:
         OSError: The folder of records cannot be written, or no process can be started.
@@ -422,6 +429,7 @@ async def open_engine(
                 log=log,
                 metrics=metrics,
                 keeper=keeper,
+                answer_tools=answer_tools,
             )
             nursery.start_soon(engine.watch_memory, free_memory)
             try:

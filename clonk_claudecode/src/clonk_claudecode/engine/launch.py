@@ -16,6 +16,7 @@ from clonk_claudecode.engine.environment import (
 from clonk_claudecode.engine.isolation import limited, open_to_user, sandboxed
 from clonk_claudecode.engine.process import BinaryProcess, Command, start_process
 from clonk_claudecode.engine.spec import EngineSettings, SessionSpec
+from clonk_claudecode.engine.tools import arguments_for_tools
 from clonk_claudecode.errors import BinaryBroken, ProcessDied
 from clonk_claudecode.working_dir import require_unmoved
 
@@ -70,6 +71,7 @@ def build_arguments(
         *(() if spec.max_turns is None else ("--max-turns", str(spec.max_turns))),
         *(() if spec.max_budget_usd is None else ("--max-budget-usd", f"{spec.max_budget_usd:.6f}")),
         *(("--session-mirror",) if mirror else ()),
+        *(arguments_for_tools() if spec.tools else ()),
         *spec.extra_args,
     )
 

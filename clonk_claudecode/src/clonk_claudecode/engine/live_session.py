@@ -27,6 +27,7 @@ from clonk_claudecode.engine.permissions import Allow, Decide, Decision, Permiss
 from clonk_claudecode.engine.process import BinaryProcess
 from clonk_claudecode.engine.reaper import Reaper
 from clonk_claudecode.engine.spec import EngineSettings, SessionSpec
+from clonk_claudecode.engine.tools import AnswerTools, ToolMessage, no_tools
 from clonk_claudecode.engine.translate import Translator
 from clonk_claudecode.engine.turn import Turn
 from clonk_claudecode.errors import EngineStopped, ProcessBroken, ProcessDied
@@ -63,6 +64,7 @@ class LiveSession:
         keeper: TranscriptKeeper,
         log: Log,
         kept: deque[TurnItem] | None = None,
+        answer_tools: AnswerTools = no_tools,
     ) -> None:
         self.spec = spec
         self.ready = trio.Event()
@@ -75,7 +77,14 @@ class LiveSession:
         self._reaper = reaper
         self._log = log
         self._mirror = Mirror(spec, keeper, tells=False, log=log)
-        self._control = Control(new_question=self._new_question, answered=self._note_answer, decide=decide, log=log)
+        self._control = Control(
+            new_question=self._new_question,
+            answered=self._note_answer,
+            decide=decide,
+            log=log,
+            answer_tools=self._answer_tools,
+        )
+        self._tools = answer_tools
         self._parser = FrameParser()
         self._translator = Translator()
         self._meter = Meter()
@@ -248,6 +257,11 @@ class LiveSession:
             await self._control.serve(request)
         except ProcessBroken as error:
             self._fail(error)
+
+    async def _answer_tools(self, message: Frame) -> Frame:
+        turn_id = None if self.turn is None else self.turn.turn_id
+        asked = ToolMessage(session_id=self.spec.session_id, process=self.spec.key, turn_id=turn_id, message=message)
+        return await self._tools(asked)
 
     async def _guard(self, turn: Turn) -> None:
         ended = await guard(

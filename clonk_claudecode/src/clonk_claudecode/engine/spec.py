@@ -44,6 +44,7 @@ class SessionSpec:
         max_budget_usd: The binary ends a turn that has cost so much by its own estimate; None for no limit.
         output_schema: JSON Schema that the answer has to fit; None for an answer in words.
         ephemeral: Set for a process that answers one prompt and leaves nothing behind.
+        tools: Patterns of the methods that it was given as tools; with none, there is no server of tools.
         extra_args: Further arguments for the binary, as they are.
     """
 
@@ -61,6 +62,7 @@ class SessionSpec:
     max_budget_usd: float | None = None
     output_schema: Mapping[str, Any] | None = None
     ephemeral: Ephemeral | None = None
+    tools: tuple[str, ...] = ()
     extra_args: tuple[str, ...] = ()
 
     @property

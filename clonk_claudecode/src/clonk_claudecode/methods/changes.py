@@ -6,7 +6,7 @@ from typing import Any, Literal
 from clonk_claudecode.clock import now
 from clonk_claudecode.errors import SessionNotFound
 from clonk_claudecode.forks import leftovers
-from clonk_claudecode.messages import Metadata, Session, SessionName, StoredSession, SystemPrompt
+from clonk_claudecode.messages import Metadata, Session, SessionName, StoredSession, SystemPrompt, ToolPatterns
 from clonk_claudecode.methods.base import Methods
 from clonk_claudecode.permissions.rules import ToolRules, check_rules
 from clonk_claudecode.sessions import name_taken
@@ -14,6 +14,7 @@ from clonk_claudecode.settings import Model, PermissionMode
 from clonk_claudecode.sharing.messages import SessionChanged
 from clonk_claudecode.sharing.shares import revoke_all
 from clonk_claudecode.store import session_rows
+from clonk_claudecode.tools.given import check_patterns, giving
 from clonk_claudecode.turns.conversation_tree import drop_tree
 from clonk_claudecode.wishes import check_metadata, check_permission_mode
 from clonk_core.plugin import Call, Conflict, Forbidden, InvalidParams, NotFound, method
@@ -35,6 +36,7 @@ class ChangeMethods(Methods):
         allowed_tools: ToolRules | None = None,
         disallowed_tools: ToolRules | None = None,
         forget_granted: bool = False,
+        tools: ToolPatterns | None = None,
     ) -> Session:
         """Change a session; what is left out stays as it is. A turn that runs goes on as it began.
 
@@ -51,6 +53,9 @@ class ChangeMethods(Methods):
             disallowed_tools: Rules of tools that it may never use, in place of all that were; as in `create`.
             forget_granted: Whether to take back the rules and folders that `allow_always` has added. A permission mode
                 that it has set stays, unless another is given.
+            tools: Methods that Claude may use as tools, in place of those that it had; an empty list takes all away, at
+                once. You must be allowed to call each; they are called in the name of the session's owner, with no more
+                scopes than you both have.
         """
         check_metadata(metadata)
         check_rules(allowed_tools or (), "$.allowed_tools")
@@ -59,6 +64,7 @@ class ChangeMethods(Methods):
         if new_name is not None and not call.may_reach(new_name):
             raise Forbidden(f"your key is not for a session {new_name!r}", name=new_name)
         session = await self._sessions.find(name)
+        check_patterns(self._sessions.host, self._sessions.settings.tools, call.caller, tools or ())
         wanted: dict[str, Any] = {
             "name": new_name,
             "model": model,
@@ -71,6 +77,8 @@ class ChangeMethods(Methods):
             "granted_dirs": () if forget_granted else None,
         }
         changes = {member: value for member, value in wanted.items() if value is not None}
+        if tools is not None:
+            changes |= giving(call.caller, session, tools)
         if changes.get("system_prompt") == "":
             changes["system_prompt"] = None
         if new_name is not None and new_name != session.name:

@@ -8,7 +8,6 @@ from clonk_claudecode.exchange.messages import SearchHit
 from clonk_claudecode.exchange.query import fts_expression
 from clonk_claudecode.messages import SessionName
 from clonk_claudecode.methods.base import Methods
-from clonk_claudecode.permissions.callers import refuse_sessions
 from clonk_claudecode.store import search_rows
 from clonk_claudecode.store.search_rows import Place
 from clonk_core.plugin import Call, Forbidden, Ge, InvalidParams, Le, MaxLen, MinLen, NotFound, method
@@ -44,7 +43,6 @@ class SearchMethods(Methods):
             after: The `cursor` of the last hit of the page before.
             name: Search in this session alone.
         """
-        refuse_sessions(call.caller)
         expression = fts_expression(query)
         place = None if after is None else _place(after)
         names: list[str] | None = None

@@ -16,6 +16,7 @@ from clonk_claudecode.messages import (
     StoredSession,
     SystemPrompt,
     WorkspaceName,
+    ToolPatterns,
 )
 from clonk_claudecode.methods.base import Methods
 from clonk_claudecode.permissions.callers import refuse_sessions
@@ -23,6 +24,7 @@ from clonk_claudecode.permissions.rules import ToolRules, check_rules
 from clonk_claudecode.sessions import name_taken
 from clonk_claudecode.settings import Model, PermissionMode
 from clonk_claudecode.store import session_rows
+from clonk_claudecode.tools.given import check_patterns
 from clonk_claudecode.wishes import check_metadata, check_permission_mode
 from clonk_core.plugin import Call, Conflict, Forbidden, Ge, InvalidParams, Le, NotFound, method, new_id
 
@@ -43,6 +45,7 @@ class SessionMethods(Methods):
         workspace: WorkspaceName | None = None,
         allowed_tools: ToolRules = (),
         disallowed_tools: ToolRules = (),
+        tools: ToolPatterns = (),
     ) -> CreatedSession:
         """Create a new Claude Code session.
 
@@ -62,6 +65,10 @@ class SessionMethods(Methods):
                 can lift. They win over what is allowed.
             workspace: Name of a folder that sessions share, instead of `working_dir`; made when there is none:
                 `workspaces/shared/<name>` in the server's data directory.
+            tools: Methods of this server that Claude may use as tools: `dice.roll`, or `dice.*` for all of a namespace;
+                `dice.roll` is `mcp__clonk__dice_roll` to Claude. Each must be one that you may call, and that
+                `claudecode.tools.allowed` in the configuration allows. They are called in your name, without asking,
+                and count against your limits.
         """
         refuse_sessions(call.caller)
         check_metadata(metadata)
@@ -69,6 +76,7 @@ class SessionMethods(Methods):
         check_rules(disallowed_tools, "$.disallowed_tools")
         mode = permission_mode or self._sessions.settings.session.permission_mode
         check_permission_mode(call.caller, permission_mode)
+        check_patterns(self._sessions.host, self._sessions.settings.tools, call.caller, tools)
         if await self._sessions.database.read(session_rows.session_by_name, name) is not None:
             raise name_taken(name)
         session_id = new_id("sess")
@@ -91,6 +99,9 @@ class SessionMethods(Methods):
             last_active_at=created_at,
             owner=call.caller.id,
             metadata=metadata or {},
+            tools=tools,
+            tools_owner=call.caller.id,
+            tools_scopes=tuple(sorted(call.caller.scopes)),
         )
         if not await self._sessions.database.run(session_rows.insert_session, session):
             await trio.to_thread.run_sync(self._sessions.working_dirs.drop_empty, session_id)
@@ -128,7 +139,6 @@ class SessionMethods(Methods):
             after: Name or id of the last session of the page before; the list goes on behind it.
             archived: Whether those that were put aside are listed too.
         """
-        refuse_sessions(call.caller)
         found: list[StoredSession] = []
         database = self._sessions.database
         # A session that the caller cannot reach is not there, also when its name is guessed here.

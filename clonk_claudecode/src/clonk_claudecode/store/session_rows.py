@@ -17,7 +17,7 @@ COLUMNS: Final = tuple(field.name for field in attrs.fields(StoredSession))
 
 SESSION_COLUMNS: Final = ", ".join(COLUMNS)
 MOMENTS: Final = ("created_at", "last_active_at", "archived_at")
-LISTS: Final = ("allowed_tools", "disallowed_tools", "granted_tools", "granted_dirs")
+LISTS: Final = ("allowed_tools", "disallowed_tools", "granted_tools", "granted_dirs", "tools", "tools_scopes")
 JSON_TEXTS: Final = ("metadata", "forked_from", *LISTS)
 
 INSERT_SESSION: Final = f"""

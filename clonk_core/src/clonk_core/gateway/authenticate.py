@@ -11,6 +11,7 @@ from clonk_core.gateway.failures import Failures
 from clonk_core.gateway.keys import NO_LIMITS, Allowance, ApiKey, KeyRing, allowance
 from clonk_core.interfaces.door import Connection
 from clonk_core.messages import LOCAL_CALLER, STRANGER, Caller
+from clonk_core.names import PLUGIN_PREFIX, SERVICE_PREFIX, USER_PREFIX
 
 MAX_CREDENTIAL: Final = 16 * 1024
 """Characters of a credential; longer ones are none."""
@@ -169,6 +170,35 @@ class Authenticator:
         await self._failures.hold_back(self._failures.count(connection.address))
         return refused.error
 
+    def acting(self, caller: Caller) -> Grant:
+        """Return what one is allowed who acts in somebody's name: no more than was given, and than that one may now.
+
+        Args:
+            caller: The id is of whom it acts for; the scopes are what was given to it.
+
+        Raises:
+            Forbidden: Whom it acts for is let in no more.
+        """
+        caller = attrs.evolve(caller, kind="session")
+        key = self._ring.named(caller.id, caller.tenant)
+        if key is not None and self._ring.is_good(key):
+            return Grant(caller=caller.limited_to(key.scopes), allowance=self._limits_of(key))
+        limits = self._limits_without_key(caller.id)
+        if key is not None or limits is None:
+            raise Forbidden(f"{caller.id!r} is let in no more, so nothing is done in that name", owner=caller.id)
+        # What a user may do stands in a token, which is not here: what was given is all there is to go by.
+        return Grant(caller=caller, allowance=limits)
+
+    def _limits_without_key(self, caller_id: str) -> Allowance | None:
+        """Return the limits of one who needs no key, None for one who is not let in."""
+        if caller_id.startswith(USER_PREFIX) and self._tokens is not None:
+            return self._of_tokens
+        if caller_id.startswith(PLUGIN_PREFIX) and self._plugins is not None:
+            return self._default
+        if caller_id == LOCAL_CALLER.id or caller_id.startswith(SERVICE_PREFIX) or not self.enabled:
+            return NO_LIMITS
+        return None
+
     def ended(self, connection: Connection) -> str | None:
         """Return why a connection that was let in may not go on, None when it may."""
         grant = connection.grant
@@ -200,10 +230,13 @@ class Authenticator:
             text = "this API key may not be used from your network"
             raise Refused("network", Forbidden(text, address=connection.address))
         caller = Caller(id=key.id, kind="key", tenant=key.tenant, scopes=key.scopes)
+        return Grant(caller=caller, allowance=self._limits_of(key), key=key, secret_hash=secret_hash)
+
+    def _limits_of(self, key: ApiKey) -> Allowance:
         limits = key.allowance
         if limits.calls is None and self._default.calls is not None:
             limits = attrs.evolve(limits, calls=self._default.calls)
-        return Grant(caller=caller, allowance=limits, key=key, secret_hash=secret_hash)
+        return limits
 
     async def _of_others(self, credential: str) -> Grant:
         refused = Refused("unknown_key", Unauthenticated("this API key is not known, or is good no more"))
@@ -225,5 +258,5 @@ class Authenticator:
         except Unauthenticated as error:
             raise Refused("token", error) from error
         # Users and keys of one name are two callers: ids of keys have no colon.
-        caller = Caller(id=f"user:{token.subject}", kind="token", tenant=token.tenant, scopes=token.scopes)
+        caller = Caller(id=f"{USER_PREFIX}{token.subject}", kind="token", tenant=token.tenant, scopes=token.scopes)
         return Grant(caller=caller, allowance=self._of_tokens, expires_at=token.expires_at)

@@ -138,6 +138,31 @@ class Gateway:
                 self._log.info("run started", method=request.method, subscription=answer.run.id)
         return answer
 
+    # ── in somebody's name ───────────────────────────────────────────────────
+
+    def acting(self, caller: Caller) -> Caller:
+        """Return a caller who acts in somebody's name, with what that one may do now.
+
+        Raises:
+            Forbidden: Whom it acts for is let in no more.
+        """
+        return self._authenticator.acting(caller).caller
+
+    async def act(self, request: Request, caller: Caller, *, peer: str, run_id: str | None) -> Reply | Following:
+        """Answer a request in somebody's name: scopes, limits and the audit log are that one's; see `Host.call_as`."""
+        connection = Connection(transport="inside", peer=peer, id=new_id("conn"), run_id=run_id)
+        connection.caller = attrs.evolve(caller, kind="session")
+        try:
+            connection.grant = self._authenticator.acting(caller)
+        except CallError as error:
+            refused = self._records.call(
+                request, connection, f"{self._life}-{next(self._numbers)}", CallNotes(outcome=error.kind)
+            )
+            if refused is not None:
+                await refused
+            raise
+        return await self(request, connection)
+
     # ── connections ──────────────────────────────────────────────────────────
 
     async def greet(self, connection: Connection) -> None:

@@ -245,6 +245,7 @@ class KeyRing:
         self._clock = clock
         self._stored: tuple[ApiKey, ...] = ()
         self._by_hash: dict[str, ApiKey] = {}
+        self._by_name: dict[tuple[str, str], ApiKey] = {}
         self._changed = trio.Event()
         self._index()
 
@@ -281,6 +282,14 @@ class KeyRing:
         """Tell whether it is, was, or looks like a key of ours, which no plugin shall see."""
         return credential.startswith(KEY_PREFIX) or hash_of(credential) in self._by_hash
 
+    def named(self, key_id: str, tenant: str) -> ApiKey | None:
+        """Return a tenant's key, also one that is good no more; None when there is none."""
+        return self._by_name.get((tenant, key_id))
+
+    def is_good(self, key: ApiKey) -> bool:
+        """Tell whether a key lets in whoever presents it as it is now."""
+        return key.hashes[0] not in PLACEHOLDERS and self._is_good(key, key.hashes[0])
+
     async def wait_changed(self) -> None:
         """Wait until keys are added, changed or taken back."""
         await self._changed.wait()
@@ -297,3 +306,4 @@ class KeyRing:
             for secret_hash in key.hashes
             if secret_hash not in PLACEHOLDERS
         }
+        self._by_name = {(key.tenant, key.id): key for key in (*self._stored, *self._fixed)}

@@ -11,7 +11,7 @@ from clonk_core.boundary import plugin_boundary
 from clonk_core.errors import Unavailable
 from clonk_core.interfaces.host import CredentialCheck, Log
 from clonk_core.messages import Caller, Identity
-from clonk_core.names import SCOPE
+from clonk_core.names import PLUGIN_PREFIX, SCOPE
 
 CHECK_WITHIN_S: Final = 10.0
 """Longest time that one plugin may take over a credential."""
@@ -112,5 +112,5 @@ def _known(identity: object, one: Asked) -> KnownCaller:
         raise TypeError("`scopes` is one text and no list of scopes")
     scopes = frozenset(scope for scope in told.scopes if isinstance(scope, str) and SCOPE.fullmatch(scope))
     # Ids of keys have no colon, and users of the identity provider begin with `user:`: nobody is taken for another.
-    caller = Caller(id=f"plugin:{one.plugin}:{subject}", kind="token", tenant=one.tenant, scopes=scopes)
+    caller = Caller(id=f"{PLUGIN_PREFIX}{one.plugin}:{subject}", kind="token", tenant=one.tenant, scopes=scopes)
     return KnownCaller(caller=caller, expires_at=told.expires_at.timestamp())

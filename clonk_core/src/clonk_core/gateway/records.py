@@ -173,7 +173,7 @@ class Records:
             duration_ms=round(notes.duration_s * 1000, 3),
             request_bytes=request.size,
             answer_bytes=None if answer is None or isinstance(answer, Following) else len(answer.result),
-            run_id=answer.run.id if isinstance(answer, Following) else None,
+            run_id=answer.run.id if isinstance(answer, Following) else connection.run_id,
             request_id=call_id,
             detail={} if method is None else {"params": self._show_params(method, request.params)},
         )

@@ -89,6 +89,8 @@ class Invoker:
         token = self._current.set(call)
         try:
             with plugin_boundary():
+                if method.admit is not None:
+                    method.admit(call)
                 value = await method.function(**_with_call(method, arguments, call))
         finally:
             self._current.reset(token)
@@ -128,6 +130,8 @@ class Invoker:
         token = self._current.set(call)
         try:
             with plugin_boundary():
+                if method.admit is not None:
+                    method.admit(call)
                 events = method.function(**_with_call(method, arguments, call))
                 if inspect.iscoroutine(events):
                     events = await events

@@ -3,9 +3,10 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
+import trio
 
 from clonk_core.errors import CallError, ConfigError, PluginError, StorageError, Unavailable
 from clonk_core.gateway_messages import AuditEntry
@@ -17,6 +18,9 @@ from clonk_core.interfaces.storage import Database
 from clonk_core.messages import AuditKind, Caller, ErrorObject, JsonValue, Reply
 from clonk_core.metrics import Metrics
 from clonk_core.wire.error_codes import error_object
+
+STOP_WITHIN_S: Final = 10.0
+"""Longest time for a run to end that nobody reads any more; what it is given to end by itself is less."""
 
 
 class RealmView(Protocol):
@@ -44,6 +48,12 @@ class RealmView(Protocol):
     async def call_inside(self, method: str, params: JsonValue, caller: Caller) -> Reply: ...
 
     async def start_inside(self, method: str, params: JsonValue, caller: Caller) -> Following: ...
+
+    def acting(self, caller: Caller) -> Caller: ...
+
+    async def act(
+        self, method: str, params: JsonValue, caller: Caller, *, streaming: bool, peer: str, run_id: str | None
+    ) -> Reply | Following: ...
 
     async def emit(self, event: object) -> None: ...
 
@@ -112,15 +122,36 @@ class PluginHost:
     @asynccontextmanager
     async def _stream(self, method: str, params: JsonValue) -> AsyncIterator[AsyncIterator[JsonValue]]:
         answer = await self._realm.start_inside(method, params, self.caller)
-        async with answer.run.follow(answer.after) as batches:
+        async with _events(answer) as events:
+            yield events
 
-            async def events() -> AsyncGenerator[JsonValue, None]:
-                async for batch in batches:
-                    for event in batch:
-                        yield orjson.loads(event.payload)
+    def acting(self, caller: Caller) -> Caller:
+        return self._realm.acting(caller)
 
-            async with aclosing(events()) as one_by_one:
-                yield one_by_one
+    async def call_as(
+        self, caller: Caller, method: str, params: JsonValue, *, peer: str, run_id: str | None = None
+    ) -> JsonValue:
+        answer = await self._realm.act(method, params, caller, streaming=False, peer=peer, run_id=run_id)
+        assert isinstance(answer, Reply)  # noqa: S101 - for the type checker: it is plain
+        return orjson.loads(answer.result)
+
+    def stream_as(
+        self, caller: Caller, method: str, params: JsonValue, *, peer: str, run_id: str | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[JsonValue]]:
+        return self._stream_as(caller, method, params, peer, run_id)
+
+    @asynccontextmanager
+    async def _stream_as(
+        self, caller: Caller, method: str, params: JsonValue, peer: str, run_id: str | None
+    ) -> AsyncIterator[AsyncIterator[JsonValue]]:
+        answer = await self._realm.act(method, params, caller, streaming=True, peer=peer, run_id=run_id)
+        assert isinstance(answer, Following)  # noqa: S101 - for the type checker: it streams
+        try:
+            async with _events(answer) as events:
+                yield events
+        finally:
+            with trio.move_on_after(STOP_WITHIN_S, shield=True):
+                await answer.run.stop("cancelled")
 
     def error_object(self, error: CallError) -> ErrorObject:
         return error_object(error)
@@ -151,6 +182,20 @@ class PluginHost:
                 detail=detail or {},
             )
         )
+
+
+@asynccontextmanager
+async def _events(answer: Following) -> AsyncIterator[AsyncIterator[JsonValue]]:
+    """Give the events of a run as JSON values."""
+    async with answer.run.follow(answer.after) as batches:
+
+        async def events() -> AsyncGenerator[JsonValue, None]:
+            async for batch in batches:
+                for event in batch:
+                    yield orjson.loads(event.payload)
+
+        async with aclosing(events()) as one_by_one:
+            yield one_by_one
 
 
 class LateDatabase:

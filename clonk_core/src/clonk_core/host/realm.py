@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
+import orjson
 import trio
 
 from clonk_core.config.nodes import DEFAULT
@@ -35,7 +37,7 @@ from clonk_core.interfaces.host import CredentialCheck, SettingOrigin
 from clonk_core.interfaces.keeping import AuditReader, AuditWriter
 from clonk_core.interfaces.runs import Following
 from clonk_core.interfaces.storage import CoreDatabase, Database
-from clonk_core.messages import Call, Caller, ErrorObject, JsonValue, Reply
+from clonk_core.messages import Call, Caller, ErrorObject, JsonValue, Reply, Request
 from clonk_core.methods import Method, reach_of
 from clonk_core.metrics import NO_METRICS, Metrics
 from clonk_core.observe.logs import Logs
@@ -152,6 +154,19 @@ class Realm:
             assert isinstance(answer, Reply)  # noqa: S101 - for the type checker: it is plain
             return answer
         raise DeadlineExceeded(f"{method} took longer than {deadline_s:g} s", deadline_s=deadline_s)
+
+    def acting(self, caller: Caller) -> Caller:
+        """Return a caller with what whom it acts for may do now."""
+        return self.hub.acting(attrs.evolve(caller, tenant=self.tenant))
+
+    async def act(
+        self, method: str, params: JsonValue, caller: Caller, *, streaming: bool, peer: str, run_id: str | None
+    ) -> Reply | Following:
+        """Call a method in somebody's name, through the door; see `Host.call_as`."""
+        if self.has(method) and self.registry.get(method).streaming != streaming:
+            raise PluginError(f"{method} is {'a plain' if streaming else 'a streaming'} method")
+        request = Request(method=method, params=params, id=method, size=len(orjson.dumps(params)))
+        return await self.hub.act(request, attrs.evolve(caller, tenant=self.tenant), peer=peer, run_id=run_id)
 
     async def emit(self, event: object) -> None:
         """Tell an event to its handlers."""

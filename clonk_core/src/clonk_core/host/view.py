@@ -12,9 +12,9 @@ from clonk_core.clock_text import clock_text
 from clonk_core.errors import Unavailable
 from clonk_core.interfaces.hub import PluginStatus, RunSummary
 from clonk_core.interfaces.keeping import AuditReader, KeyKeeper
-from clonk_core.interfaces.runs import Run
+from clonk_core.interfaces.runs import Following, Run
 from clonk_core.interfaces.storage import Database, Transaction
-from clonk_core.messages import Caller, JsonValue, Quota
+from clonk_core.messages import Caller, JsonValue, Quota, Reply, Request
 from clonk_core.methods import Method
 from clonk_core.schema.openrpc import document
 from clonk_core.wire.error_codes import code_and_status
@@ -43,6 +43,10 @@ class GatewayDoor(Protocol):
 
     def quota(self, caller: Caller) -> Quota | None: ...
 
+    def acting(self, caller: Caller) -> Caller: ...
+
+    async def act(self, request: Request, caller: Caller, *, peer: str, run_id: str | None) -> Reply | Following: ...
+
 
 class RealmHub:
     """Implements `interfaces.Hub`."""
@@ -67,6 +71,14 @@ class RealmHub:
 
     def quota(self, caller: Caller) -> Quota | None:
         return self._gateway.quota(caller)
+
+    def acting(self, caller: Caller) -> Caller:
+        """Return a caller with what whom it acts for may do now."""
+        return self._gateway.acting(caller)
+
+    async def act(self, request: Request, caller: Caller, *, peer: str, run_id: str | None) -> Reply | Following:
+        """Answer a request in somebody's name, through the door."""
+        return await self._gateway.act(request, caller, peer=peer, run_id=run_id)
 
     @property
     def _gateway(self) -> "GatewayDoor":

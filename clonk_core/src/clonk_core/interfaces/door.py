@@ -31,6 +31,7 @@ class Connection:
         settling: Whether a credential is good that is being looked at now, None when none is: calls that came behind it
             wait for that. The gateway's own.
         trace_id: The trace that the request belongs to (W3C Trace Context), for the log; None where none was told.
+        run_id: The run whose work the calls are, for the audit log; None for those of clients.
     """
 
     transport: Literal["http", "websocket", "stdio", "inside"]
@@ -41,6 +42,7 @@ class Connection:
     caller: Caller | None = None
     quota: Quota | None = None
     trace_id: str | None = None
+    run_id: str | None = None
     grant: object = attrs.field(default=None, repr=False)
     settling: Settling | None = attrs.field(default=None, repr=False)
     _runs: list[Run] = attrs.field(factory=list, init=False, repr=False)

@@ -126,6 +126,52 @@ class Host(Protocol):
             PluginError: It is a plain method; it has not been called.
         """
 
+    def acting(self, caller: Caller) -> Caller:
+        """Return a caller who acts in somebody's name, with what that one may do now.
+
+        The answer is of the kind `session`, and its scopes are those that the one given has and that whom it acts for
+        has now. What a user of the identity provider may do is not known without a token: there, those given hold.
+
+        Args:
+            caller: The id is of whom it acts for; the scopes are what it was given and must never exceed.
+
+        Raises:
+            Forbidden: Whom it acts for is let in no more: a key that was revoked, has expired or is gone.
+        """
+
+    async def call_as(
+        self, caller: Caller, method: str, params: JsonValue, *, peer: str, run_id: str | None = None
+    ) -> JsonValue:
+        """Call a plain method in somebody's name, through the door, and return its result as JSON values.
+
+        For what is done on another's wish and not as the activation's own work, such as a tool that a model uses. All
+        is as if whom it acts for called: scopes, arguments, limits, the deadline and the audit log; but that the method
+        sees a caller of the kind `session`, with the scopes of `acting`.
+
+        Args:
+            caller: As for `acting`.
+            method: Which.
+            params: Its arguments, unchecked.
+            peer: On whose wish, for the audit log.
+            run_id: The run whose work it is, for the audit log.
+
+        Raises:
+            CallError: What the method answered, or the door.
+            PluginError: It is a streaming method; it has not been called.
+        """
+
+    def stream_as(
+        self, caller: Caller, method: str, params: JsonValue, *, peer: str, run_id: str | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[JsonValue]]:
+        """Call a streaming method as `call_as` does, and read its events as JSON values, `done` included.
+
+        Leaving the context ends the run, also that of a durable method.
+
+        Raises:
+            CallError: What the method answered instead of starting, or the door.
+            PluginError: It is a plain method; it has not been called.
+        """
+
     def error_object(self, error: CallError) -> ErrorObject:
         """Return an error as it appears on the wire, for a `Done` event."""
 

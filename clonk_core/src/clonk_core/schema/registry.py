@@ -239,5 +239,6 @@ def _method(activation: Activation, attribute: str, function: Any, options: Meth
         params_schema=params_schema(signature),
         result_schema=result_schema(signature),
         hash=digest(method_contract(name, (scope, *also_scopes), signature, options)),
+        admit=None if type(activation).admit is Activation.admit else activation.admit,
         function=getattr(activation, attribute),
     )

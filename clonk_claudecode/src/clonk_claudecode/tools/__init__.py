@@ -1,0 +1,1 @@
+"""Methods of other activations that are given to a session as tools."""

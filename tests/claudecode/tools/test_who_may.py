@@ -1,0 +1,219 @@
+"""What a session's tools may never do, and what they may do no longer."""
+
+from typing import Any
+
+import attrs
+import pytest
+
+from clonk_claudecode.messages import StoredSession
+from clonk_claudecode.testing.script import Reply, ToolUse
+from clonk_claudecode.testing.scripted_model import ScriptedModel
+from clonk_claudecode.tools.patterns import is_allowed
+from clonk_core.plugin import CallError
+from tests.claudecode.tools.conftest import House, OpenHouse, key_settings, tool_results
+
+ROLL = "mcp__clonk__dice_roll"
+CALL = "mcp__clonk__meddler_call"
+
+
+def _meddle(method: str, **params: Any) -> Reply:
+    return Reply([ToolUse(CALL, {"method_name": method, "params": params})])
+
+
+@pytest.mark.parametrize(
+    ("method", "allowed", "may"),
+    [
+        ("dice.roll", ["dice.*"], True),
+        ("dice.roll", ["dice.roll"], True),
+        ("dice.roll", [], False),
+        ("dice.roll", ["dic.*", "dice.rol", "dice.roll.*"], False),
+        ("dice.red.roll", ["dice.*"], True),
+        ("keys.create", ["keys.*"], False),
+        ("hub.info", ["hub.*"], False),
+        ("hub.info", ["hub.info"], True),
+        ("claudecode.chat", ["claudecode.*"], False),
+        ("claudecode.chat", ["claudecode.chat"], True),
+        ("claudecode.permit", ["claudecode.permit"], False),
+        ("claudecode.update", ["claudecode.update"], False),
+        ("claudecode.create", ["claudecode.create"], False),
+        ("claudecode.share", ["claudecode.share"], False),
+    ],
+)
+def test_what_the_configuration_lets_be_given(method: str, allowed: list[str], may: bool) -> None:
+    assert is_allowed(method, allowed) is may
+
+
+async def test_tools_beyond_the_allowlist_or_the_callers_scopes_are_refused_with_a_path(open_house: OpenHouse) -> None:
+    key = key_settings("ci", ["claudecode:*", "dice:read"])
+    async with open_house(
+        allowed=["dice.*", "claudecode.permit", "claudecode.update", "claudecode.get", "keys.create"], keys=[key]
+    ) as house:
+        for tools, kind, path in [
+            (["dice.roll", "meddler.call"], "forbidden", "$.tools[1]"),
+            (["meddler.*"], "forbidden", "$.tools[0]"),
+            (["dice.*"], "forbidden", "$.tools[0]"),  # dice.hang needs dice:write
+            (["keys.create"], "forbidden", "$.tools[0]"),
+            (["keys.*"], "forbidden", "$.tools[0]"),
+            (["auth.authenticate"], "forbidden", "$.tools[0]"),
+            (["claudecode.update"], "forbidden", "$.tools[0]"),
+            (["claudecode.*"], "forbidden", "$.tools[0]"),
+            (["dice.nothing"], "invalid_params", "$.tools[0]"),
+            (["nothing.*"], "invalid_params", "$.tools[0]"),
+            (["*"], "invalid_params", "$.tools[0]"),
+            (["dice.roll", "Dice.roll"], "invalid_params", "$.tools[1]"),
+            ([5], "invalid_params", "$.tools[0]"),
+            ("dice.roll", "invalid_params", "$.tools"),
+            (["dice.roll"] * 101, "invalid_params", "$.tools"),
+        ]:
+            with pytest.raises(CallError) as refused:
+                await house.create(house.key("ci"), tools=tools)
+            assert (refused.value.kind, refused.value.data["path"]) == (kind, path), tools
+        assert await house.local.call("claudecode.list") == []
+        await house.create(house.key("ci"), tools=["dice.roll", "claudecode.get"])
+        with pytest.raises(CallError) as refused:
+            await house.key("ci").call("claudecode.update", name="w", tools=["dice.hang"])
+        assert (refused.value.kind, refused.value.data["path"]) == ("forbidden", "$.tools[0]")
+        assert (await house.local.call("claudecode.get", name="w"))["tools"] == ["dice.roll", "claudecode.get"]
+
+
+async def test_without_an_allowlist_nothing_can_be_given(open_house: OpenHouse) -> None:
+    async with open_house(allowed=[]) as house:
+        with pytest.raises(CallError) as refused:
+            await house.create(tools=["dice.roll"])
+        assert refused.value.kind == "forbidden"
+
+
+async def test_the_tools_of_a_key_that_was_revoked_work_no_more_and_that_is_written_down(
+    open_house: OpenHouse, model: ScriptedModel
+) -> None:
+    async with open_house() as house:
+        made = await house.local.call("keys.create", id="ci", scopes=["claudecode:*", "dice:*"])
+        await house.create(house.key("ci", made["key"]), tools=["dice.roll"])
+        model.add(Reply([ToolUse(ROLL, {})]), "One.", Reply([ToolUse(ROLL, {})]), "Two.")
+        assert tool_results(await house.chat()) == [('{"sides":6,"value":5}', False)]  # another's prompt, ci's tool
+        (caller,) = house.dice.callers
+        assert (caller.id, caller.scopes) == ("ci", frozenset({"dice:read"}))
+        await house.local.call("keys.revoke", id="ci")
+        ((text, is_error),) = tool_results(await house.chat())
+        assert is_error
+        assert text.startswith("forbidden: ")
+        assert len(house.dice.callers) == 1
+        rows = await house.rows(kind="call", action="dice.roll")
+        assert [(row["caller"], row["outcome"]) for row in rows] == [("ci", "ok"), ("ci", "forbidden")]
+
+
+async def test_a_key_that_lost_a_scope_lost_its_sessions_tool(open_house: OpenHouse, model: ScriptedModel) -> None:
+    async with open_house(keys=[key_settings("ci", ["claudecode:*", "dice:*"])]) as house:
+        await house.create(house.key("ci"), tools=["dice.roll", "dice.hang"])
+    async with open_house(keys=[key_settings("ci", ["claudecode:*", "dice:write"])]) as house:
+        model.add(Reply([ToolUse(ROLL, {})]), "Done.")
+        ((_, is_error),) = tool_results(await house.chat())
+        assert is_error
+        turn = next(request for request in model.requests if request.kind == "turn")
+        shown = [tool["name"] for tool in turn.body["tools"] if tool["name"].startswith("mcp__")]
+        assert shown == ["mcp__clonk__dice_hang"]
+
+
+async def test_tools_count_against_their_owners_limit(open_house: OpenHouse, model: ScriptedModel) -> None:
+    key = key_settings("ci", ["claudecode:*", "dice:*"], rate_limit="4/h")
+    async with open_house(keys=[key]) as house:
+        client = house.key("ci")
+        await house.create(client, tools=["dice.roll"])
+        model.add(*(Reply([ToolUse(ROLL, {"sides": sides})]) for sides in (4, 5, 6)), "Done.")
+        results = tool_results(await house.chat(client))
+        assert [is_error for _, is_error in results] == [False, False, True]
+        assert results[2][0].startswith("rate_limited: ")
+        with pytest.raises(CallError) as refused:
+            await client.call("claudecode.get", name="w")
+        assert refused.value.kind == "rate_limited"
+
+
+async def test_a_tool_reaches_no_session_neither_its_own_nor_another_by_whatever_way(
+    house: House, model: ScriptedModel
+) -> None:
+    await house.create(name="other")
+    await house.create(tools=["meddler.*"])
+    tries: list[tuple[str, dict[str, Any]]] = [
+        ("claudecode.get", {"name": "w"}),
+        ("claudecode.get", {"name": "other"}),
+        ("claudecode.history", {"name": "other"}),
+        ("claudecode.list", {}),
+        ("claudecode.interrupt", {"name": "w"}),
+        ("claudecode.update", {"name": "w", "permission_mode": "bypassPermissions"}),
+        ("claudecode.update", {"name": "w", "tools": ["dice.*"]}),
+        ("claudecode.create", {"name": "mine", "permission_mode": "acceptEdits"}),
+        ("claudecode.share", {"name": "w", "access": "chat"}),
+        ("claudecode.delete", {"name": "other"}),
+        ("claudecode.usage", {}),
+    ]
+    model.add(*(_meddle(method, **params) for method, params in tries), "Done.")
+    results = tool_results(await house.chat())
+    assert results == [("REFUSED forbidden", False)] * len(tries)
+    assert [session["name"] for session in await house.local.call("claudecode.list")] == ["w", "other"]
+
+
+async def test_another_session_is_reached_when_that_was_given(open_house: OpenHouse, model: ScriptedModel) -> None:
+    async with open_house(allowed=["claudecode.history", "claudecode.chat", "meddler.*"]) as house:
+        await house.create(name="other")
+        await house.create(tools=["claudecode.history", "claudecode.chat", "meddler.*"])
+        model.add(
+            Reply([ToolUse("mcp__clonk__claudecode_chat", {"name": "other", "prompt": "Who are you?"})]),
+            "I am the other.",
+            Reply([ToolUse("mcp__clonk__claudecode_history", {"name": "other"})]),
+            _meddle("claudecode.delete", name="other"),
+            "Done.",
+        )
+        (chatted, failed), (history, _), (deleted, _) = tool_results(await house.chat())
+        assert not failed
+        assert "I am the other." in chatted
+        assert "Who are you?" in history
+        assert deleted == "REFUSED forbidden"
+
+
+async def test_a_tool_that_tries_to_approve_its_own_sessions_request_is_refused(
+    house: House, model: ScriptedModel
+) -> None:
+    if not house.hub.app.realm.has("claudecode.permit"):
+        pytest.skip("there are no permission requests")
+    await house.create(tools=["meddler.*"])
+    touch = ToolUse("Bash", {"command": "touch made"})
+    model.add(Reply([touch]), "Done.")
+    async with house.local.stream("claudecode.chat", name="w", prompt="go") as events:
+        async for _, event in events:
+            if event["type"] != "permission_request":
+                continue
+            await house.create(name="second", tools=["meddler.*"])
+            model.add(_meddle("claudecode.permit", request_id=event["request_id"], decision="allow"), "Done.")
+            assert tool_results(await house.chat(name="second")) == [("REFUSED forbidden", False)]
+            await house.local.call("claudecode.permit", request_id=event["request_id"], decision="deny")
+    assert not (house.workspace / "made").exists()
+
+
+async def test_who_is_given_tools_by_another_gets_no_more_than_both_may(open_house: OpenHouse) -> None:
+    keys = [key_settings("ann", ["claudecode:*", "dice:read"]), key_settings("bob", ["claudecode:*", "dice:*"])]
+    async with open_house(keys=keys) as house:
+        await house.create(house.key("ann"), name="hers")
+        await house.create(house.key("bob"), name="his")
+        await house.key("bob").call("claudecode.update", name="hers", tools=["dice.*"])
+        await house.key("ann").call("claudecode.update", name="his", tools=["dice.roll"])
+        stored = {name: await _stored(house, name) for name in ("hers", "his")}
+        assert stored["hers"].tools_scopes == ("claudecode:*", "dice:read")
+        assert stored["his"].tools_scopes == ("claudecode:*", "dice:read")
+        assert (stored["hers"].tools_owner, stored["his"].tools_owner) == ("ann", "bob")
+
+
+async def test_what_the_owner_was_given_is_not_given_to_who_comes_after(house: House) -> None:
+    await house.create(tools=["dice.roll"])
+    session = await _stored(house, "w")
+    assert session.given_tools == ("dice.roll",)
+    assert attrs.evolve(session, owner="somebody-else").given_tools == ()
+
+
+async def _stored(house: House, name: str) -> StoredSession:
+    (activation,) = {
+        method.function.__self__  # type: ignore[attr-defined]
+        for method in house.hub.app.realm.registry.methods
+        if method.namespace == "claudecode"
+    }
+    session: StoredSession = await activation._sessions.find(name)
+    return session
