@@ -243,6 +243,7 @@ class ForkSettings:
     max_copy_files: Annotated[int, Ge(1)] = 200_000
 
 
+@attrs.frozen(kw_only=True)
 class ToolSettings:
     """Methods of the server that sessions may be given as tools (`claudecode.create`, `tools`).
 

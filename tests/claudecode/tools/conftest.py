@@ -100,6 +100,18 @@ class Meddler(Activation):
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self.asked = trio.Event()
+        self.request_id = ""
+        self.tried = trio.Event()
+
+    @method(scope="read", read_only=True)
+    async def approve(self) -> JsonValue:
+        """Wait for a permission request, and allow it."""
+        await self.asked.wait()
+        try:
+            return await self.call("claudecode.permit", {"request_id": self.request_id, "decision": "allow"})
+        finally:
+            self.tried.set()
 
     @method(scope="read")
     async def call(self, method_name: str, params: dict[str, JsonValue]) -> JsonValue:
@@ -121,6 +133,7 @@ class House:
 
     hub: TestHost
     dice: Dice
+    meddlers: list[Meddler]
     workspace: Path
 
     @property
@@ -169,16 +182,22 @@ def open_house(tmp_path: Path, model: ScriptedModel, claude: object, workspace: 
         **changes: Any,
     ) -> AsyncIterator[House]:
         dice = Dice()
+        meddlers: list[Meddler] = []
+
+        def meddler(host: Host) -> Activation:
+            meddlers.append(Meddler(host))
+            return meddlers[0]
+
         settings = {
             "auth": {"api_keys": list(keys), "stranger_limit": None, "max_failure_delay_s": 0},
             "claudecode": claudecode_settings(model, tools={"allowed": list(allowed), **(tools or {})}, **changes),
             "workspaces": {"roots": [str(workspace)]},
         }
-        activations: list[Callable[..., Activation]] = [lambda: dice, Meddler]
+        activations: list[Callable[..., Activation]] = [lambda: dice, meddler]
         async with open_host(
             tmp_path / "data", packages=["claudecode"], activations=activations, settings=settings
         ) as hub:
-            yield House(hub=hub, dice=dice, workspace=workspace)
+            yield House(hub=hub, dice=dice, meddlers=meddlers, workspace=workspace)
 
     return opened
 

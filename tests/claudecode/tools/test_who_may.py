@@ -4,6 +4,7 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
 
 from clonk_claudecode.messages import StoredSession
 from clonk_claudecode.testing.script import Reply, ToolUse
@@ -170,23 +171,44 @@ async def test_another_session_is_reached_when_that_was_given(open_house: OpenHo
         assert deleted == "REFUSED forbidden"
 
 
-async def test_a_tool_that_tries_to_approve_its_own_sessions_request_is_refused(
+async def test_a_tool_that_tries_to_approve_a_request_of_its_own_session_or_anothers_is_refused(
     house: House, model: ScriptedModel
 ) -> None:
-    if not house.hub.app.realm.has("claudecode.permit"):
-        pytest.skip("there are no permission requests")
+    secret = house.workspace.parent / "secret.txt"
+    secret.write_text("the secret")
+    read = ToolUse("Read", {"file_path": str(secret)})
     await house.create(tools=["meddler.*"])
-    touch = ToolUse("Bash", {"command": "touch made"})
-    model.add(Reply([touch]), "Done.")
-    async with house.local.stream("claudecode.chat", name="w", prompt="go") as events:
-        async for _, event in events:
+    await house.create(name="second", tools=["meddler.*"])
+    model.add(Reply([read, ToolUse("mcp__clonk__meddler_approve", {})]))
+    (meddler,) = house.meddlers
+    events = []
+    async with house.local.stream("claudecode.chat", name="w", prompt="go") as stream:
+        async for _, event in stream:
+            events.append(event)
             if event["type"] != "permission_request":
                 continue
-            await house.create(name="second", tools=["meddler.*"])
-            model.add(_meddle("claudecode.permit", request_id=event["request_id"], decision="allow"), "Done.")
-            assert tool_results(await house.chat(name="second")) == [("REFUSED forbidden", False)]
+            assert event["tool"] == "Read"
+            meddler.request_id = event["request_id"]
+            meddler.asked.set()
+            with trio.fail_after(20):
+                await meddler.tried.wait()
+            permit = {"request_id": event["request_id"], "decision": "allow"}
+            model.add(_meddle("claudecode.permit", **permit), _meddle("claudecode.permissions"), "No.", "Done.")
+            assert tool_results(await house.chat(name="second")) == [("REFUSED forbidden", False)] * 2
+            (waiting,) = await house.local.call("claudecode.permissions")
+            assert waiting["request_id"] == event["request_id"]
             await house.local.call("claudecode.permit", request_id=event["request_id"], decision="deny")
-    assert not (house.workspace / "made").exists()
+    results = tool_results(events)
+    assert ("REFUSED forbidden", False) in results
+    assert not any("the secret" in text for text, _ in results)
+
+
+async def test_tools_that_cannot_be_given_of_sessions_are_refused_by_name_too(open_house: OpenHouse) -> None:
+    async with open_house(allowed=["claudecode.permit", "claudecode.update", "claudecode.create"]) as house:
+        for tool in ("claudecode.permit", "claudecode.update", "claudecode.create"):
+            with pytest.raises(CallError) as refused:
+                await house.create(tools=[tool])
+            assert refused.value.kind == "forbidden"
 
 
 async def test_who_is_given_tools_by_another_gets_no_more_than_both_may(open_house: OpenHouse) -> None:
