@@ -46,7 +46,7 @@ async def test_an_activation_may_refuse_sessions_tools_as_the_page_does(tmp_path
     names: dict[str, type[Activation]] = {}
     exec(blocks("python")[0], {"Activation": Activation, "Call": Call, "Forbidden": Forbidden}, names)
 
-    class Safe(names["Safe"]):  # type: ignore[misc]
+    class Safe(names["Safe"]):  # type: ignore[misc, valid-type]
         """Keeps something."""
 
         def __init__(self, host: Host) -> None:

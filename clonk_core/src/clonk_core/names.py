@@ -107,9 +107,21 @@ def scopes_in_both(one: frozenset[str], other: frozenset[str]) -> frozenset[str]
 
     Two patterns of targets for one scope have nothing in common here unless they are the same text.
     """
-    return frozenset(
-        {scope for scope in one if scope_covers(other, scope)} | {scope for scope in other if scope_covers(one, scope)}
-    )
+    pairs = (_in_both(first, second) for first in one for second in other)
+    return frozenset(scope for scope in pairs if scope is not None)
+
+
+def _in_both(one: str, other: str) -> str | None:
+    """Return the scope that allows what two scopes allow both, None for none."""
+    (base, _, pattern), (other_base, _, other_pattern) = one.partition("@"), other.partition("@")
+    if pattern and other_pattern and pattern != other_pattern:
+        return None
+    if not scope_covers(frozenset({base}), other_base):
+        if not scope_covers(frozenset({other_base}), base):
+            return None
+        other_base = base
+    narrowed = pattern or other_pattern
+    return f"{other_base}@{narrowed}" if narrowed else other_base
 
 
 def scope_is_narrowed(held: frozenset[str], wanted: str) -> bool:

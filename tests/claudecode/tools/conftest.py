@@ -18,7 +18,7 @@ from clonk_core.testing.host import TestHost, open_host
 from tests.claudecode.sessions.conftest import claudecode_settings
 from tests.core.gateway.guarded import key_settings, secret_of
 
-__all__ = ["House", "OpenHouse", "key_settings", "tool_results"]
+__all__ = ["House", "OpenHouse", "activations_of", "key_settings", "tool_results"]
 
 
 class Loaded(Conflict):
@@ -36,6 +36,7 @@ class Dice(Activation):
         self.callers: list[Caller] = []
         self.begun = trio.Event()
         self.cancelled = trio.Event()
+        self.one = trio.Event()
         self.both = trio.Event()
         self._waiting = 0
 
@@ -59,6 +60,7 @@ class Dice(Activation):
             number: Which of them.
         """
         self._waiting += 1
+        self.one.set()
         if self._waiting == 2:
             self.both.set()
         await self.both.wait()
@@ -179,6 +181,7 @@ def open_house(tmp_path: Path, model: ScriptedModel, claude: object, workspace: 
         allowed: Sequence[str] = ("dice.*", "meddler.*"),
         keys: Sequence[dict[str, Any]] = (),
         tools: dict[str, Any] | None = None,
+        packages: Sequence[str] = ("claudecode",),
         **changes: Any,
     ) -> AsyncIterator[House]:
         dice = Dice()
@@ -194,9 +197,7 @@ def open_house(tmp_path: Path, model: ScriptedModel, claude: object, workspace: 
             "workspaces": {"roots": [str(workspace)]},
         }
         activations: list[Callable[..., Activation]] = [lambda: dice, meddler]
-        async with open_host(
-            tmp_path / "data", packages=["claudecode"], activations=activations, settings=settings
-        ) as hub:
+        async with open_host(tmp_path / "data", packages=packages, activations=activations, settings=settings) as hub:
             yield House(hub=hub, dice=dice, meddlers=meddlers, workspace=workspace)
 
     return opened
@@ -206,6 +207,12 @@ def open_house(tmp_path: Path, model: ScriptedModel, claude: object, workspace: 
 async def house(open_house: OpenHouse) -> AsyncIterator[House]:
     async with open_house() as opened:
         yield opened
+
+
+def activations_of(house: House, namespace: str) -> set[Any]:
+    """The activation of a namespace."""
+    methods = house.hub.app.realm.registry.methods
+    return {getattr(one.function, "__self__") for one in methods if one.namespace == namespace}  # noqa: B009
 
 
 def tool_results(events: list[Any]) -> list[tuple[str, bool]]:

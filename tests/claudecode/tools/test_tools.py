@@ -1,13 +1,15 @@
 """Methods of activations as tools: Claude sees them, uses them, and is told what came of it."""
 
 import json
+import os
+import signal
 from typing import Any
 
 import trio
 
 from clonk_claudecode.testing.script import Reply, ToolUse
 from clonk_claudecode.testing.scripted_model import ScriptedModel
-from tests.claudecode.tools.conftest import House, OpenHouse, tool_results
+from tests.claudecode.tools.conftest import House, OpenHouse, activations_of, tool_results
 
 ROLL = "mcp__clonk__dice_roll"
 
@@ -114,6 +116,38 @@ async def test_a_call_ends_with_the_turn_that_is_interrupted_and_the_session_goe
     assert row["outcome"] == "cancelled"
     model.add(Reply([ToolUse(ROLL, {})]), "Done.")
     assert tool_results(await house.chat()) == [('{"sides":6,"value":5}', False)]
+
+
+async def test_a_call_ends_with_the_process_that_asked_for_it(house: House, model: ScriptedModel) -> None:
+    model.add(Reply([ToolUse("mcp__clonk__dice_hang", {})]))
+    await house.create(tools=["dice.*"])
+    (activation,) = activations_of(house, "claudecode")
+    async with house.local.stream("claudecode.chat", name="w", prompt="go") as events:
+        await house.dice.begun.wait()
+        session = await activation._sessions.find("w")
+        os.kill(activation._sessions.engine.pid(session.id), signal.SIGKILL)
+        with trio.fail_after(20):
+            await house.dice.cancelled.wait()
+        assert [event async for _, event in events][-1]["outcome"] == "failed"
+    model.add(Reply([ToolUse(ROLL, {})]), "Done.")
+    assert tool_results(await house.chat())[-1] == ('{"sides":6,"value":5}', False)
+
+
+async def test_an_ephemeral_prompt_uses_the_tools_beside_another_turn_of_the_session(
+    house: House, model: ScriptedModel
+) -> None:
+    model.add("Hello.", Reply([ToolUse("mcp__clonk__dice_meet", {"number": 1})]))
+    await house.create(tools=["dice.*"])
+    await house.chat()
+    async with house.local.stream("claudecode.chat", name="w", prompt="go") as events:
+        with trio.fail_after(20):
+            await house.dice.one.wait()
+        model.add(Reply([ToolUse("mcp__clonk__dice_meet", {"number": 2})]), "Met.", "Met.")
+        beside = await house.local.events("claudecode.chat", name="w", prompt="go", ephemeral=True)
+        assert tool_results(beside) == [("met 2", False)]
+        assert tool_results([event async for _, event in events]) == [("met 1", False)]
+    rows = await house.rows(kind="call", action="dice.meet")
+    assert len({row["run_id"] for row in rows}) == 2
 
 
 async def test_tools_are_there_after_the_session_was_parked_and_after_a_restart(

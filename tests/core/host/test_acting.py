@@ -256,7 +256,9 @@ async def test_arguments_are_checked_and_a_durable_run_ends_with_its_reader(
     [
         ({"*"}, {"dice:read", "arbor:*"}, {"dice:read", "arbor:*"}),
         ({"dice:*"}, {"dice:read", "arbor:read"}, {"dice:read"}),
-        ({"dice:*"}, {"*@red-*"}, set()),
+        ({"dice:*"}, {"*@red-*"}, {"dice:*@red-*"}),
+        ({"dice:read"}, {"*@red-*", "dice:*@blue-*", "arbor:*"}, {"dice:read@red-*", "dice:read@blue-*"}),
+        ({"dice:read@red-*"}, {"*@red-*"}, {"dice:read@red-*"}),
         ({"dice:read@red-*"}, {"dice:*"}, {"dice:read@red-*"}),
         ({"dice:read@red-*"}, {"dice:read@*-1"}, set()),
         (set(), {"*"}, set()),

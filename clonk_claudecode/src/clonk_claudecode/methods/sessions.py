@@ -15,8 +15,8 @@ from clonk_claudecode.messages import (
     SessionSummary,
     StoredSession,
     SystemPrompt,
-    WorkspaceName,
     ToolPatterns,
+    WorkspaceName,
 )
 from clonk_claudecode.methods.base import Methods
 from clonk_claudecode.permissions.callers import refuse_sessions
@@ -99,7 +99,7 @@ class SessionMethods(Methods):
             last_active_at=created_at,
             owner=call.caller.id,
             metadata=metadata or {},
-            tools=tools,
+            tools=joined(tools, ()),
             tools_owner=call.caller.id,
             tools_scopes=tuple(sorted(call.caller.scopes)),
         )

@@ -130,4 +130,9 @@ def giving(caller: Caller, session: StoredSession, patterns: Sequence[str]) -> d
     if caller.id != owner:
         known = session.tools_scopes if session.tools_owner == owner else ()
         scopes = caller.limited_to(frozenset(known)).scopes
-    return {"tools": tuple(patterns), "tools_owner": owner, "tools_scopes": tuple(sorted(scopes)), "owner": owner}
+    return {
+        "tools": tuple(dict.fromkeys(patterns)),
+        "tools_owner": owner,
+        "tools_scopes": tuple(sorted(scopes)),
+        "owner": owner,
+    }

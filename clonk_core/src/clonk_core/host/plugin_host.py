@@ -150,8 +150,9 @@ class PluginHost:
             async with _events(answer) as events:
                 yield events
         finally:
-            with trio.move_on_after(STOP_WITHIN_S, shield=True):
-                await answer.run.stop("cancelled")
+            if not answer.repeated:  # a run that was there before is somebody else's to stop
+                with trio.move_on_after(STOP_WITHIN_S, shield=True):
+                    await answer.run.stop("cancelled")
 
     def error_object(self, error: CallError) -> ErrorObject:
         return error_object(error)
