@@ -181,6 +181,7 @@ def open_house(tmp_path: Path, model: ScriptedModel, claude: object, workspace: 
         allowed: Sequence[str] = ("dice.*", "meddler.*"),
         keys: Sequence[dict[str, Any]] = (),
         tools: dict[str, Any] | None = None,
+        packages: Sequence[str] = ("claudecode",),
         **changes: Any,
     ) -> AsyncIterator[House]:
         dice = Dice()
@@ -196,9 +197,7 @@ def open_house(tmp_path: Path, model: ScriptedModel, claude: object, workspace: 
             "workspaces": {"roots": [str(workspace)]},
         }
         activations: list[Callable[..., Activation]] = [lambda: dice, meddler]
-        async with open_host(
-            tmp_path / "data", packages=["claudecode"], activations=activations, settings=settings
-        ) as hub:
+        async with open_host(tmp_path / "data", packages=packages, activations=activations, settings=settings) as hub:
             yield House(hub=hub, dice=dice, meddlers=meddlers, workspace=workspace)
 
     return opened

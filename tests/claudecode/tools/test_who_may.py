@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import attrs
 import pytest
 import trio
 
@@ -224,11 +223,36 @@ async def test_who_is_given_tools_by_another_gets_no_more_than_both_may(open_hou
         assert (stored["hers"].tools_owner, stored["his"].tools_owner) == ("ann", "bob")
 
 
-async def test_what_the_owner_was_given_is_not_given_to_who_comes_after(house: House) -> None:
-    await house.create(tools=["dice.roll"])
-    session = await _stored(house, "w")
-    assert session.given_tools == ("dice.roll",)
-    assert attrs.evolve(session, owner="somebody-else").given_tools == ()
+async def test_a_fork_has_the_tools_when_its_owner_makes_it_and_not_when_somebody_else_does(
+    open_house: OpenHouse, model: ScriptedModel
+) -> None:
+    keys = [key_settings("ann", ["claudecode:*", "dice:*"]), key_settings("bob", ["claudecode:*"])]
+    async with open_house(keys=keys, packages=["arbor", "claudecode"]) as house:
+        await house.create(house.key("ann"), tools=["dice.roll"])
+        model.add("Hello.")
+        snapshot = (await house.chat(house.key("ann")))[-1]["snapshot_id"]
+        for who, tools in [("ann", ["dice.roll"]), ("bob", [])]:
+            fork = {"name": "w", "snapshot_id": snapshot, "new_name": f"of-{who}"}
+            await house.key(who).call("claudecode.fork", **fork)
+            assert (await house.local.call("claudecode.get", name=f"of-{who}"))["tools"] == tools
+        with pytest.raises(CallError) as refused:
+            await house.key("bob").call("claudecode.update", name="of-bob", tools=["dice.roll"])
+        assert refused.value.kind == "forbidden"
+        model.add(Reply([ToolUse(ROLL, {})]), "Done.")
+        assert tool_results(await house.chat(name="of-ann")) == [('{"sides":6,"value":5}', False)]
+        model.add(Reply([ToolUse(ROLL, {})]), "Done.")
+        ((_, is_error),) = tool_results(await house.chat(name="of-bob"))
+        assert is_error
+        assert [caller.id for caller in house.dice.callers] == ["ann"]
+
+
+async def test_a_tool_that_is_disallowed_stays_so(house: House, model: ScriptedModel) -> None:
+    await house.create(tools=["dice.*"], disallowed_tools=[ROLL])
+    model.add(Reply([ToolUse(ROLL, {})]), Reply([ToolUse("mcp__clonk__dice_shout", {"length": 1})]), "Done.")
+    (_, refused), (shouted, _) = tool_results(await house.chat())
+    assert refused
+    assert shouted == "ä"
+    assert house.dice.callers == []
 
 
 async def _stored(house: House, name: str) -> StoredSession:
