@@ -24,7 +24,7 @@ async def model() -> AsyncIterator[ScriptedModel]:
 
 
 @pytest.fixture
-async def claudecode_settings(model: ScriptedModel) -> dict[str, Any]:
+async def claude_settings(model: ScriptedModel) -> dict[str, Any]:
     """The part of `clonk.yaml` that has sessions run the real binary against the scripted model."""
     try:
         binary = await BinaryFinder().find()
@@ -40,11 +40,11 @@ async def claudecode_settings(model: ScriptedModel) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def start_server(tmp_path: Path, claudecode_settings: dict[str, Any]) -> StartServer:
+async def start_server(tmp_path: Path, claude_settings: dict[str, Any]) -> StartServer:
     """Start `clonk serve` on the test's folder; again after it ended, to restart it."""
 
     def start(**changes: Any) -> AbstractAsyncContextManager[ServerProcess]:
-        return server_process(tmp_path / "hub", settings={"claudecode": claudecode_settings, **changes})
+        return server_process(tmp_path / "hub", settings={"claudecode": claude_settings, **changes})
 
     return start
 

@@ -23,11 +23,11 @@ FORM = {"type": "object", "properties": {"done": {"type": "integer"}}, "required
 async def test_a_whole_working_day(
     transport: str,
     model: ScriptedModel,
-    claudecode_settings: dict[str, Any],
+    claude_settings: dict[str, Any],
     tmp_path: Path,
     wait_no_process: Callable[[Path], Awaitable[None]],
 ) -> None:
-    async with working_day(tmp_path, transport, model, {"claudecode": claudecode_settings}) as day:
+    async with working_day(tmp_path, transport, model, {"claudecode": claude_settings}) as day:
         model.add(*script(day.repo))
         await day.ann.call("claudecode.create", name="work", working_dir=str(day.repo), allowed_tools=["Bash"])
         seen = [Watching() for _ in range(3)]
