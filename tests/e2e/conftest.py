@@ -24,22 +24,27 @@ async def model() -> AsyncIterator[ScriptedModel]:
 
 
 @pytest.fixture
-async def start_server(tmp_path: Path, model: ScriptedModel) -> StartServer:
-    """Start `clonk serve` on the test's folder; again after it ended, to restart it."""
+async def claude_settings(model: ScriptedModel) -> dict[str, Any]:
+    """The part of `clonk.yaml` that has sessions run the real binary against the scripted model."""
     try:
         binary = await BinaryFinder().find()
     except BinaryMissing:
         pytest.skip("needs the Claude Code binary")
+    return {
+        "binary_path": str(binary.path),
+        "api_key": "sk-ant-api03-scripted-and-worthless",
+        "env": {"ANTHROPIC_BASE_URL": model.base_url, "IS_SANDBOX": "1"},
+        "session": {"working_dir": "/nonexistent/clonk"},
+        "turn": {"max_retries": 1},
+    }
+
+
+@pytest.fixture
+async def start_server(tmp_path: Path, claude_settings: dict[str, Any]) -> StartServer:
+    """Start `clonk serve` on the test's folder; again after it ended, to restart it."""
 
     def start(**changes: Any) -> AbstractAsyncContextManager[ServerProcess]:
-        claudecode = {
-            "binary_path": str(binary.path),
-            "api_key": "sk-ant-api03-scripted-and-worthless",
-            "env": {"ANTHROPIC_BASE_URL": model.base_url, "IS_SANDBOX": "1"},
-            "session": {"working_dir": "/nonexistent/clonk"},
-            "turn": {"max_retries": 1},
-        }
-        return server_process(tmp_path / "hub", settings={"claudecode": claudecode, **changes})
+        return server_process(tmp_path / "hub", settings={"claudecode": claude_settings, **changes})
 
     return start
 

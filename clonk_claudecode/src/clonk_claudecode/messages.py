@@ -190,7 +190,8 @@ class HistoryMessage:
         created_at: When it came.
         snapshot_id: Its node in the session's tree; null without arbor.
         subscription: The run it belongs to.
-        partial: True for an answer that was cut off by the server's own end: what had been shown of it.
+        partial: True for an answer that was cut off by the end of the server or of Claude Code's process: what had been
+            shown of it. The session itself does not know it afterwards.
     """
 
     seq: int

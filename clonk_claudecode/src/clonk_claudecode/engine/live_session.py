@@ -3,6 +3,7 @@
 from collections import deque
 from typing import Final
 
+import attrs
 import trio
 
 from clonk_claudecode.engine.binary import Binary
@@ -146,7 +147,7 @@ class LiveSession:
             self._log.exception("the driver of a session failed", session=self.spec.session_id)
             self._fail(ProcessBroken("the driver itself failed, the log says how"))
         finally:
-            self._finish_turn(self._ending or self._unexpected_end())
+            self._finish_turn(attrs.evolve(self._ending or self._unexpected_end(), is_cut=True))
             self._closing.set()
             self.ready.set()
             self.closed.set()

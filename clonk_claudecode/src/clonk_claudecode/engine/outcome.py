@@ -35,6 +35,7 @@ class TurnResult:
         models: The same by model, with what subagents spent; None when the binary did not tell.
         output: What the binary took for the answer in the form of the `output_schema`; None without.
         last_entry_uuid: The transcript's last entry of the main conversation; None when nothing was written.
+        is_cut: Whether the process ended with it: what was shown last may not be in the transcript.
     """
 
     outcome: Outcome
@@ -44,6 +45,7 @@ class TurnResult:
     text: str = ""
     output: JsonValue = None
     last_entry_uuid: str | None = None
+    is_cut: bool = False
 
 
 def read_result(

@@ -16,7 +16,7 @@ class UsageSum(TokenCount):
 
     Attributes:
         group: What is added up: the session's or the model's name, the caller, the beginning of the hour, day or month
-            (UTC), or `total`.
+            (UTC), or `total`. No session (an empty text) has what prompts cost that leave no trace (`ephemeral`).
         turns: How many turns; with groups by model, those that used it.
         cost_usd: Claude Code's own estimate, in US dollars, by list prices; 0 for turns without one.
         tool_calls: How many tools were used; 0 with groups by model.

@@ -109,6 +109,10 @@ class Keeper:
         for path, state in states.items():
             await self._take(spec, files, path, state, stored.get(path, 0))
 
+    async def add(self, spec: SessionSpec, entries: Sequence[Entry]) -> None:
+        """Add entries to the store that the binary has not written. Its file gets them before its next start."""
+        await self._append(spec, MAIN, entries)
+
     # ── One transcript ────────────────────────────────────────────────────────
 
     async def _agree(

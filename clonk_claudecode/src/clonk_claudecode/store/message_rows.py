@@ -4,6 +4,8 @@ import json
 from datetime import datetime
 from typing import Any, Final
 
+import attrs
+
 from clonk_claudecode.clock import clock_text
 from clonk_claudecode.messages import HistoryMessage
 from clonk_core.plugin import JsonValue, Transaction
@@ -20,6 +22,33 @@ HISTORY: Final = """
     where session_id = :session_id and seq > :after order by seq limit :limit"""
 LAST_MESSAGE: Final = """
     select role, content, turn_id from messages where session_id = :session_id order by seq desc limit 1"""
+
+TURN_MESSAGES: Final = """
+    select role, content, entry_uuid, created_at from messages
+    where session_id = :session_id and turn_id = :turn_id order by seq"""
+
+
+@attrs.frozen
+class TurnMessage:
+    """One message of a turn.
+
+    Attributes:
+        role: Who speaks.
+        content: As the history shows it.
+        entry_uuid: Its entry in the transcript; None for a part of an answer.
+        created_at: When it came.
+    """
+
+    role: str
+    content: JsonValue
+    entry_uuid: str | None
+    created_at: datetime
+
+
+def turn_messages(transaction: Transaction, session_id: str, turn_id: str) -> list[TurnMessage]:
+    """Return the messages of a turn, in order."""
+    rows = transaction.all(TURN_MESSAGES, {"session_id": session_id, "turn_id": turn_id})
+    return [TurnMessage(row[0], json.loads(row[1]), row[2], datetime.fromisoformat(row[3])) for row in rows]
 
 
 def add_message(

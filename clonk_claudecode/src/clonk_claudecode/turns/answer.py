@@ -22,10 +22,11 @@ from clonk_claudecode.permissions.desk import PermissionDesk
 from clonk_claudecode.prompts.attachments import content_for_claude, content_for_history
 from clonk_claudecode.store import session_rows
 from clonk_claudecode.transcripts import delete_transcript
+from clonk_claudecode.turns.agreement import Agreement
 from clonk_claudecode.turns.options import TurnOptions
-from clonk_claudecode.turns.recorder import Recorder, begin_turn
+from clonk_claudecode.turns.recorder import Recorder, ShownText, begin_turn
 from clonk_claudecode.turns.tool_audit import Denials, ToolAudit, note_unread, open_tool_audit
-from clonk_core.plugin import Call, Database, Host, JsonValue
+from clonk_core.plugin import Call, CallError, Database, Host, JsonValue
 
 AnswerEvent: TypeAlias = Queued | Started | ChatEvent | ChatDone
 
@@ -52,6 +53,7 @@ class Answerer:
         turn_began: Is told the session's id when a turn is in the store.
         options: What the prompt asks of its own turn.
         checkpoints: Records the files at the end.
+        agreement: Mends the transcript of a session whose process has died.
     """
 
     host: Host
@@ -63,6 +65,7 @@ class Answerer:
     turn_began: Callable[[str], None]
     permissions: PermissionDesk
     checkpoints: Checkpoints
+    agreement: Agreement
     options: TurnOptions = attrs.field(factory=TurnOptions)
 
     async def answer(self, prompt: str, call: Call) -> AsyncGenerator[AnswerEvent, None]:
@@ -79,6 +82,7 @@ class Answerer:
             if recorder is not None:
                 self.turn_began(self.session.id)
                 async with _noting_the_end(turn, recorder):
+                    shown = ShownText()
                     await recorder.prompt(await self._shown(prompt), prompt_uuid)
                     yield self._started(recorder.snapshot_id)
                     async for item in turn:
@@ -90,8 +94,11 @@ class Answerer:
                             await recorder.tool(item)
                         elif isinstance(item, PermissionResolved):
                             await self.permissions.note_end(item)
+                        shown.note(item)
                         yield item
                     turn.amend(await checked(turn.result, self.options.output_schema))
+                    if turn.result.is_cut:
+                        await self._agree(turn_id, recorder, shown.text)
                     # Before the session is free for its next prompt, and before the store knows that the turn is over:
                     # the next start records the files of a turn that was cut off.
                     with trio.CancelScope() as recording:
@@ -112,6 +119,17 @@ class Answerer:
             output=turn.result.output,
             checkpoint=checkpoint,
         )
+
+    async def _agree(self, turn_id: str, recorder: Recorder, text: str) -> None:
+        """See that history and transcript tell the same, now that the session's process is gone."""
+        with trio.move_on_after(END_S, shield=True):
+            try:
+                await self.agreement.reach(self.spec, turn_id, recorder)
+                if text:
+                    await recorder.partial(text)
+            except (OSError, CallError) as error:
+                reason = str(error)
+                self.host.log.warning("a transcript may lack what was shown", session=self.session.name, reason=reason)
 
     @asynccontextmanager
     async def _turn(

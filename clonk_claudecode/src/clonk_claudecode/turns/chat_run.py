@@ -13,6 +13,7 @@ from clonk_claudecode.messages import ChatDone, Queued, StoredSession
 from clonk_claudecode.sessions import Sessions
 from clonk_claudecode.setup import session_spec
 from clonk_claudecode.store import session_rows
+from clonk_claudecode.turns.agreement import Agreement
 from clonk_claudecode.turns.answer import Answerer, AnswerEvent
 from clonk_claudecode.turns.options import TurnOptions
 from clonk_core.plugin import Call, StopReason
@@ -87,6 +88,7 @@ class ChatRun:
             turn_began=self.sessions.watching.turn_began,
             permissions=self.sessions.permissions,
             checkpoints=self.sessions.checkpoints,
+            agreement=Agreement(database=self.sessions.database, keeper=self.sessions.keeper),
             options=self.options,
         )
         async with aclosing(answerer.answer(self.prompt, call)) as events:

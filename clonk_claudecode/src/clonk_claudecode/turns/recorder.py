@@ -6,11 +6,38 @@ Everything is stored before the events made from it are shown, so that the histo
 from datetime import UTC, datetime
 from typing import Any
 
-from clonk_claudecode.events import ToolResult, ToolUse, TranscriptEntry
+from clonk_claudecode.events import (
+    AssistantMessage,
+    Restart,
+    TextDelta,
+    ToolResult,
+    ToolUse,
+    TranscriptEntry,
+    TurnItem,
+)
 from clonk_claudecode.messages import StoredSession
 from clonk_claudecode.store import message_rows, tool_rows, turn_rows
 from clonk_claudecode.turns.conversation_tree import ConversationTree
 from clonk_core.plugin import Database, Host, JsonValue
+
+
+class ShownText:
+    """The text of an answer that was shown since its last whole message."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """That text; empty when all of it is whole."""
+        return "".join(self._pieces)
+
+    def note(self, item: TurnItem) -> None:
+        """Note what is shown."""
+        if isinstance(item, TextDelta):
+            self._pieces.append(item.text)
+        elif isinstance(item, AssistantMessage | Restart):
+            self._pieces.clear()
 
 
 class Recorder:
@@ -66,6 +93,10 @@ class Recorder:
     async def end(self, outcome: str) -> None:
         """Record that the turn has ended."""
         await self._database.run(turn_rows.end_turn, self._turn_id, outcome, _now())
+
+    async def partial(self, text: str) -> None:
+        """Record what was shown of an answer that was never finished."""
+        await self._add(await self._message("assistant", [{"type": "text", "text": text}], None, partial=True))
 
     async def cut_off(self, text: str) -> None:
         """Record that the server's own end ended the turn, with what had been shown of an unfinished answer."""
