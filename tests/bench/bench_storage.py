@@ -104,7 +104,8 @@ def _raw(path: Path, shape: Shape) -> float:
     runs = [f"sub_raw_{number}" for number in range(shape.runs)]
     for run in runs:
         texts = dict.fromkeys(("tenant", "caller", "caller_kind", "method", "target"), "")
-        execute(_INSERT_RUN, {"id": run, "started_at": NOW, **texts})
+        no_key = {"idempotency_key": None, "request_digest": None}
+        execute(_INSERT_RUN, {"id": run, "started_at": NOW, **texts, **no_key})
     began = time.perf_counter()
     for number in range(shape.batches):
         execute("begin immediate")

@@ -152,7 +152,10 @@ SCRIPTS: dict[str, tuple[list[str], list[Any]]] = {
         ],
     ),
     "a failing model": (["fail", "then"], [Rule("fail", Fail(400, message="no")), Rule("then", counted("better"))]),
-    "a cut message": (["cut"], [Cut(4, Reply(Text("one two three four", deltas=8))), counted("whole again")]),
+    "a cut message": (
+        ["cut"],
+        [Cut(4, counted(Text("one two three four", deltas=8)), pause_s=0.5), counted("whole again")],
+    ),
 }
 
 

@@ -135,6 +135,6 @@ async def test_odd_but_well_formed_arguments_break_nothing(peer: Any, call: Call
             if "error" in messages[0]:
                 kinds.add(messages[0]["error"]["data"]["kind"])
             else:
-                takes_any_text = {"arbor.context_search", "arbor.tree_create", "claudecode.create"}
+                takes_any_text = {"arbor.context_search", "arbor.tree_create", "claudecode.create", "claudecode.search"}
                 assert method["name"] in takes_any_text, (method["name"], text, messages)
     assert "internal" not in kinds

@@ -29,7 +29,7 @@ TABLE: list[tuple[str, int, int, dict[str, Any], dict[str, str]]] = [
     ("deadline_exceeded", 504, 200, {}, {}),
     ("trouble.own", 409, 200, {"colour": "red"}, {}),
 ]
-OUTCOMES = {"cancelled": "cancelled", "deadline_exceeded": "limited", "forbidden": "refused"}
+OUTCOMES = {"cancelled": "cancelled", "deadline_exceeded": "limited", "forbidden": "refused", "rate_limited": "limited"}
 
 
 @pytest.mark.deadline(30)

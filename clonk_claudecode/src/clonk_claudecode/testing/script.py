@@ -141,10 +141,14 @@ class Hang:
 
 @attrs.frozen
 class Cut:
-    """`after` events of `reply`, then the connection is closed in the middle of the stream."""
+    """`after` events of `reply`, a pause, and the connection is closed in the middle of the stream.
+
+    With a pause the client has read what was sent before it learns of the end; without one it may drop that.
+    """
 
     after: int = 0
     reply: Reply = _BEGINNING
+    pause_s: float = attrs.field(default=0.0, kw_only=True)
 
 
 @attrs.frozen

@@ -145,9 +145,10 @@ class ScriptedModel:
                 if after:
                     await self._send_reply(request, reply, responder, only=after)
                 await trio.sleep_forever()
-            case Cut(after=after, reply=reply):
+            case Cut(after=after, reply=reply, pause_s=pause_s):
                 if after:
                     await self._send_reply(request, reply, responder, only=after)
+                await trio.sleep(pause_s)
                 raise ConnectionCut
 
     async def _send_reply(
