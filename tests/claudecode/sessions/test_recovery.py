@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from clonk_claudecode.testing.scripted_model import ScriptedModel
 from clonk_core.testing.host import TestHost
 
 OpenHub = Callable[..., AbstractAsyncContextManager[TestHost]]
@@ -118,3 +119,32 @@ async def test_what_a_cut_turn_spent_is_read_from_its_run_once(open_hub: OpenHub
             assert total["output_tokens"] > 0
             (row,) = await hub.client.call("claudecode.usage", group_by="model")
             assert row["input_tokens"] == total["input_tokens"]
+
+
+async def test_what_claude_has_said_behind_what_was_shown_comes_into_the_history(open_hub: OpenHub, disk: Disk) -> None:
+    for _word in ("You", "said:", "hello"):
+        disk.cut_run_before("text_delta")
+    disk.change("claudecode", "delete from messages where role = 'assistant'", "update sessions set message_count = 1")
+    for _start in range(2):
+        async with open_hub() as hub:
+            assert await _history(hub) == [PROMPT, ANSWER]
+            session = await hub.client.call("claudecode.get", name="one")
+            (*_, node) = await hub.client.call("arbor.node_path", node_id=session["snapshot_id"])
+            assert (node["content"]["role"], node["content"]["content"]) == ("assistant", ANSWER[1])
+
+
+async def test_what_was_shown_and_not_written_by_claude_is_known_to_the_next_prompt(
+    open_hub: OpenHub, disk: Disk, model: ScriptedModel, tmp_path: Path
+) -> None:
+    disk.cut_run_before("done")
+    # Nothing at all had reached the transcript.
+    disk.change("claudecode", "delete from transcript_entries")
+    for path in tmp_path.glob("data/claudecode/claude/projects/*/*.jsonl"):
+        path.unlink()
+    async with open_hub() as hub:
+        assert await _history(hub) == [PROMPT, ANSWER]
+        events = await hub.client.events("claudecode.chat", name="one", prompt="again")
+        assert events[-1]["outcome"] == "complete"
+    told = str(model.turns[-1].messages)
+    assert "'hello'" in told
+    assert "You said: hello" in told

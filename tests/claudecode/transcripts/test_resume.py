@@ -19,11 +19,11 @@ from clonk_core.client.http import HttpClient
 from clonk_core.testing.host import TestHost, open_host
 from clonk_core.testing.server_process import ServerProcess
 from tests.claudecode.sessions.conftest import claudecode_settings
-from tests.e2e.conftest import start_server, wait_no_process
+from tests.e2e.conftest import claude_settings, start_server, wait_no_process
 
 OpenHub = Callable[..., AbstractAsyncContextManager[TestHost]]
 
-__all__ = ["start_server", "wait_no_process"]
+__all__ = ["claude_settings", "start_server", "wait_no_process"]
 
 
 async def chat(hub: TestHost, prompt: str) -> None:
