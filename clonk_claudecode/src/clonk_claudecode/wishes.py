@@ -1,6 +1,6 @@
 """Rules for what a session is asked to be, beyond what the schema says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from clonk_core.plugin import Caller, Forbidden, InvalidParams
@@ -52,13 +52,18 @@ def check_inherited_mode(caller: Caller, permission_mode: str, configured: str) 
         check_permission_mode(caller, permission_mode)
 
 
+def may_read(caller: Caller, name: str) -> bool:
+    """Tell whether a caller may see the conversation of a session."""
+    return any(caller.may(f"claudecode:{verb}", name) for verb in READING)
+
+
 def check_fork_shows_nothing(caller: Caller, name: str, new_name: str) -> None:
     """See that nobody comes to read a conversation by forking it to a name that they may read.
 
     Raises:
         Forbidden: It would be so.
     """
-    if not _may_any(caller, READING, name) and _may_any(caller, READING, new_name):
+    if not may_read(caller, name) and may_read(caller, new_name):
         raise Forbidden(f"you may not read the session {name!r}, so you may not read a fork of it", name=new_name)
 
 
@@ -69,13 +74,9 @@ def check_rename_gains_nothing(caller: Caller, name: str, new_name: str) -> None
         Forbidden: It would be so.
     """
     for verb in ON_ONE:
-        if _may_any(caller, (verb,), new_name) and not _may_any(caller, (verb,), name):
+        if caller.may(f"claudecode:{verb}", new_name) and not caller.may(f"claudecode:{verb}", name):
             raise Forbidden(
                 f"under the name {new_name!r} you could do with it what you may not do now: 'claudecode:{verb}'",
                 name=new_name,
                 scope=f"claudecode:{verb}",
             )
-
-
-def _may_any(caller: Caller, verbs: Sequence[str], name: str) -> bool:
-    return any(caller.may(f"claudecode:{verb}", name) for verb in verbs)

@@ -104,6 +104,22 @@ async def test_sessions_run_as_another_user_who_cannot_read_the_servers_data(
         assert (folder / "file.txt").owner() == "nobody"
 
 
+@needs_root
+async def test_what_another_users_commands_print_in_the_background_goes_with_the_session(
+    model: ScriptedModel, claude: object, open_folder: Path
+) -> None:
+    settings = {"claudecode": {**claudecode_settings(model), "run_as": "nobody"}}
+    async with open_host(open_folder / "data", packages=["arbor", "claudecode"], settings=settings) as hub:
+        await hub.client.call("claudecode.create", name="w", permission_mode="bypassPermissions")
+        model.add(Reply([ToolUse("Bash", {"command": "echo out; sleep 60", "run_in_background": True})]), "Done.")
+        await hub.client.events("claudecode.chat", name="w", prompt="go")
+        conversation = (await hub.client.call("claudecode.get", name="w"))["claude_session_id"]
+        places = [*Path("/tmp").glob(f"claude-*/*/{conversation}")]
+        assert places
+        await hub.client.call("claudecode.delete", name="w")
+        assert not any(place.exists() or place.parent.exists() for place in places)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
