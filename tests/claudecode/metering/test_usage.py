@@ -120,6 +120,8 @@ async def test_usage_is_grouped_by_session_caller_model_and_time_and_outlives_it
         {"group_by": "planet"},
         {"since": "2026-01-01T00:00:00"},
         {"since": "yesterday"},
+        {"since": "0001-01-01T00:00:00+23:59"},
+        {"until": "9999-12-31T23:59:59-23:59"},
         {"since": "2026-02-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"},
         {"session": "with blank"},
         {"caller": "x" * 201},

@@ -14,7 +14,7 @@ from clonk_claudecode.errors import (
 )
 from clonk_claudecode.forks.fork import Files, Forker
 from clonk_claudecode.forks.rewind import Rewinder
-from clonk_claudecode.messages import Rewound, Session, SessionName, SnapshotId
+from clonk_claudecode.messages import AfterNumber, Rewound, Session, SessionName, SnapshotId
 from clonk_claudecode.methods.base import Methods
 from clonk_claudecode.store import checkpoint_rows
 from clonk_claudecode.wishes import check_fork_shows_nothing, check_inherited_mode
@@ -95,7 +95,7 @@ class ForkMethods(Methods):
         self,
         name: SessionName,
         limit: Annotated[int, Ge(1), Le(1000)] = 100,
-        after: Annotated[int, Ge(0)] = 0,
+        after: AfterNumber = 0,
     ) -> tuple[Checkpoint, ...]:
         """Return the recorded states of a session's files, oldest first.
 
