@@ -30,11 +30,11 @@ async def _shell(hub: TestHost, model: ScriptedModel, command: str, **create: An
 
 
 async def test_limits_hold_for_the_tools_of_a_session(open_hub: OpenHub, model: ScriptedModel, workspace: Path) -> None:
-    limits = {"open_files": 300, "file_bytes": 2**20, "cpu_s": 900, "memory_bytes": 2**31}
+    limits = {"open_files": 300, "file_bytes": 2**20, "cpu_s": 900, "memory_bytes": 2**31, "processes": 3000}
     async with open_hub(limits=limits) as hub:
-        command = "ulimit -n; ulimit -t; ulimit -d; head -c 2000000 /dev/zero > big; stat -c %s big"
+        command = "ulimit -n; ulimit -t; ulimit -d; ulimit -u; head -c 2000000 /dev/zero > big; stat -c %s big"
         said = await _shell(hub, model, command, working_dir=str(workspace))
-    assert said.split()[:3] == ["300", "900", str(2**21)]
+    assert said.split()[:4] == ["300", "900", str(2**21), "3000"]
     assert (workspace / "big").stat().st_size == 2**20
 
 
