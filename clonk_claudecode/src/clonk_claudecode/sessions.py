@@ -13,6 +13,7 @@ from clonk_claudecode.messages import ForkedFrom, Session, StoredSession
 from clonk_claudecode.metering.budgets import Budgets
 from clonk_claudecode.metrics import CountedSessions
 from clonk_claudecode.mirror.keeper import Keeper
+from clonk_claudecode.output.structured import SchemaChecks
 from clonk_claudecode.permissions.desk import PermissionDesk
 from clonk_claudecode.settings import ClaudeCodeSettings
 from clonk_claudecode.setup import CONFIG_FOLDER
@@ -43,6 +44,7 @@ class Sessions:
         watching: Who watches which session.
         queues: Who waits for a session.
         keeper: Keeps the transcripts.
+        schema_checks: Check the schemas of answers.
         tools: Answers for the sessions' own tools.
         engine: Runs the processes; None while it is starting and after it has failed.
         background: For tasks that outlive a call; None as the engine.
@@ -69,6 +71,7 @@ class Sessions:
         self.permissions = PermissionDesk(self.database, self.settings.permissions, host.log, now=now)
         self.queues = Queues(self.settings.turn.queue_limit)
         self.keeper = Keeper(self.database, host.data_dir / CONFIG_FOLDER, host.log)
+        self.schema_checks = SchemaChecks()
         self.tools = ToolServer(host, self.database, self.settings.tools)
         self.engine: Engine | None = None
         self.background: trio.Nursery | None = None
