@@ -251,7 +251,7 @@ class PermissionDesk:
 
 def _grant(transaction: Transaction, asked: StoredPermission, ruling: Ruling) -> None:
     # An ephemeral prompt leaves no trace: what it was allowed for good goes with it.
-    if not ephemeral_rows.is_ephemeral(transaction, asked.subscription):
+    if not ephemeral_rows.is_ephemeral(transaction, asked.subscription or ""):
         session_rows.grant(transaction, asked.session_id, ruling.updates)
 
 
