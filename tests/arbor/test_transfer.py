@@ -89,6 +89,7 @@ WRONG: list[tuple[list[str], str]] = [
     ([HEAD, '{"node": "node_1", "content": "\\ud800"}'], "no JSON value"),
     ([HEAD, '{"node": "node_1", "content": 1, "created_at": "yesterday"}'], "`created_at`"),
     ([HEAD, '{"node": "node_1", "content": 1, "created_at": "2026-01-01T00:00:00"}'], "time zone"),
+    ([HEAD, '{"node": "node_1", "content": 1, "created_at": "0001-01-01T00:00:00+01:00"}'], "in no year"),
     ([HEAD, '{"node": "node_1", "content": 1, "metadata": []}'], "`metadata`"),
     ([HEAD, '{"node": "node_1", "content": {"$handle": 1}}'], "line 2: content"),
     ([HEAD, '{"position": "p", "node": "node_1"}'], "must be the id of a node above"),

@@ -188,7 +188,10 @@ class _Reading:
             raise _wrong(f"{where}: `created_at` must be a time such as 2026-01-31T12:00:00Z") from error
         if moment.tzinfo is None:
             raise _wrong(f"{where}: `created_at` must have a time zone, such as Z")
-        return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        try:
+            return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        except OverflowError as error:
+            raise _wrong(f"{where}: `created_at` is in no year from 1 to 9999") from error
 
     def _metadata(self, value: dict[str, Any], where: str) -> str:
         metadata = value.get("metadata")

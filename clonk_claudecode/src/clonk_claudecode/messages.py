@@ -10,7 +10,7 @@ from clonk_claudecode.events import TurnUsage
 from clonk_claudecode.settings import PermissionMode
 from clonk_claudecode.sharing.messages import Watcher
 from clonk_claudecode.tools.patterns import ToolPattern
-from clonk_core.plugin import Done, JsonValue, MaxLen, MinLen, Pattern
+from clonk_core.plugin import Done, Ge, JsonValue, Le, MaxLen, MinLen, Pattern
 
 SessionName = Annotated[
     str, MinLen(1), MaxLen(64), Pattern(r"[A-Za-z0-9._-]{1,64}", "1 to 64 of letters, digits, `.`, `_` and `-`")
@@ -28,6 +28,9 @@ WorkspaceName = Annotated[
 Metadata = Annotated[dict[str, Annotated[str, MaxLen(1000)]], MaxLen(50)]
 
 SnapshotId = Annotated[str, MinLen(1), MaxLen(64)]
+
+AfterNumber = Annotated[int, Ge(0), Le(2**63 - 1)]
+"""The last one of the page before; the store's numbers have 64 bits."""
 
 SystemPrompt = Annotated[str, MaxLen(100_000)]
 

@@ -1,5 +1,6 @@
 """The sessions of one realm, as the methods share them: settings, store, folders, and the engine while it runs."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import trio
@@ -12,6 +13,7 @@ from clonk_claudecode.messages import ForkedFrom, Session, StoredSession
 from clonk_claudecode.metering.budgets import Budgets
 from clonk_claudecode.metrics import CountedSessions
 from clonk_claudecode.mirror.keeper import Keeper
+from clonk_claudecode.output.structured import SchemaChecks
 from clonk_claudecode.permissions.desk import PermissionDesk
 from clonk_claudecode.settings import ClaudeCodeSettings
 from clonk_claudecode.setup import CONFIG_FOLDER
@@ -21,8 +23,9 @@ from clonk_claudecode.tools.callers import refuse_unreached
 from clonk_claudecode.tools.mcp_server import ToolServer
 from clonk_claudecode.turns.queue import Queues
 from clonk_claudecode.turns.tool_audit import Denials
+from clonk_claudecode.wishes import may_read
 from clonk_claudecode.working_dir import WorkingDirs
-from clonk_core.plugin import Conflict, Database, Host, Unavailable
+from clonk_core.plugin import Caller, Conflict, Database, Forbidden, Host, Unavailable
 
 
 class Sessions:
@@ -41,6 +44,7 @@ class Sessions:
         watching: Who watches which session.
         queues: Who waits for a session.
         keeper: Keeps the transcripts.
+        schema_checks: Check the schemas of answers.
         tools: Answers for the sessions' own tools.
         engine: Runs the processes; None while it is starting and after it has failed.
         background: For tasks that outlive a call; None as the engine.
@@ -67,6 +71,7 @@ class Sessions:
         self.permissions = PermissionDesk(self.database, self.settings.permissions, host.log, now=now)
         self.queues = Queues(self.settings.turn.queue_limit)
         self.keeper = Keeper(self.database, host.data_dir / CONFIG_FOLDER, host.log)
+        self.schema_checks = SchemaChecks()
         self.tools = ToolServer(host, self.database, self.settings.tools)
         self.engine: Engine | None = None
         self.background: trio.Nursery | None = None
@@ -83,6 +88,23 @@ class Sessions:
         if session is None:
             raise SessionNotFound(name)
         return session
+
+    async def choose_folder(
+        self, caller: Caller, given: str | None, session_id: str, workspace: str | None = None
+    ) -> Path:
+        """Return the folder of a new session; see `WorkingDirs.choose`.
+
+        Raises:
+            InvalidParams: It cannot be had.
+            Forbidden: It was made for a session that the caller may not read.
+        """
+        folder = await trio.to_thread.run_sync(self.working_dirs.choose, given, session_id, workspace)
+        owner = None if given is None else self.working_dirs.owner_of(folder)
+        if owner is not None:
+            session = await self.database.read(session_rows.session_by_id, owner)
+            if session is not None and not may_read(caller, session.name):
+                raise Forbidden("the folder was made for a session that you may not read", path="$.working_dir")
+        return folder
 
     def running_engine(self) -> Engine:
         """Return the engine.

@@ -203,7 +203,8 @@ class BudgetSettings:
 
     Attributes:
         tenant: Of each tenant, all its callers together; null for none.
-        each_caller: Of each caller (a key, a user) that has none of its own; null for none.
+        each_caller: Of each caller (a key, a user) that has none of its own; null for none. What is spent with a token
+            of `claudecode.share` is spent by who gave it out.
         callers: Of single callers, by the key's id, `user:` and the subject of a token, or `local`.
     """
 

@@ -1,7 +1,6 @@
 """Transcripts of sessions: the store's copy, which counts, and the binary's own files, which are written from it."""
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -96,7 +95,7 @@ def delete_transcript(data_dir: Path, claude_session_id: str) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-        if path.parent.parent.name == "projects":
+        if path.parent.parent.name == "projects" or path.parent.parent.parent in _tmp_dirs():
             with contextlib.suppress(OSError):
                 path.parent.rmdir()  # when it was the only conversation in its working directory
 
@@ -104,5 +103,11 @@ def delete_transcript(data_dir: Path, claude_session_id: str) -> None:
 def _places(config_dir: Path, claude_session_id: str) -> Iterator[Path]:
     yield from config_dir.glob(f"projects/*/{claude_session_id}*")
     yield from config_dir.glob(f"*/{claude_session_id}*")
-    # Where commands in the background write, in all versions so far.
-    yield from Path(tempfile.gettempdir(), f"claude-{os.getuid()}").glob(f"*/{claude_session_id}")
+    # Where commands in the background write, in all versions so far; sessions may run as another user.
+    for folder in _tmp_dirs():
+        yield from folder.glob(f"claude-[0-9]*/*/{claude_session_id}")
+
+
+def _tmp_dirs() -> tuple[Path, ...]:
+    """Return where the binary keeps passing files: it does not know of a TMPDIR of ours."""
+    return tuple({Path("/tmp"), Path(tempfile.gettempdir())})  # noqa: S108 - the binary's

@@ -49,18 +49,31 @@ class WorkingDirs:
                 raise InvalidParams("give one of `working_dir` and `workspace`", path="$.workspace")
             return self._shared(workspace)
         if given is not None:
-            return resolve_working_dir(given, self.roots())
+            return self._given(given)
         if self._configured.is_dir():
             return self._configured.resolve()
         own = self._own / session_id
         own.mkdir(parents=True, mode=0o700)
         return own.resolve()
 
+    def _given(self, given: str) -> Path:
+        path = resolve_working_dir(given, self.roots())
+        own = self._own.resolve()
+        if path in (own, own / SHARED):
+            raise InvalidParams(
+                f"{given!r} holds the folders of all sessions; leave it out for a new one, or give a `workspace`",
+                path="$.working_dir",
+            )
+        return path
+
     def _shared(self, name: str) -> Path:
         shared = self._own / SHARED / name
-        shared.mkdir(parents=True, exist_ok=True, mode=0o700)
         if shared.is_symlink():
             raise InvalidParams(f"the workspace {name!r} is a symbolic link on the server", path="$.workspace")
+        try:
+            shared.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except FileExistsError as error:
+            raise InvalidParams(f"the workspace {name!r} is no folder on the server", path="$.workspace") from error
         return shared.resolve()
 
     def kind_of(self, path: Path) -> Literal["own", "shared", "given"]:

@@ -7,6 +7,8 @@ import pytest
 
 from clonk_claudecode.testing.script import Reply, Rule, Text, ToolUse, Wait
 from clonk_core.plugin import Conflict, Forbidden, InvalidParams, NotFound
+from clonk_core.testing.host import open_host
+from tests.claudecode.sessions.conftest import claudecode_settings
 
 
 async def test_a_fork_goes_on_from_its_message_and_the_parent_is_as_before(talk: Any) -> None:
@@ -252,3 +254,35 @@ async def test_a_narrowed_key_forks_what_it_reaches_to_what_it_reaches(
         assert refused.value.kind == "claudecode.session_archived"
         fork = await hub.client.call("claudecode.fork", name="ci-1", snapshot_id=snapshot_id, new_name="ci-2")
         assert fork["archived_at"] is None
+
+
+async def test_a_fork_shows_nothing_to_whom_its_parent_shows_nothing(
+    open_hub: Any, client_of: Any, workspace: Path
+) -> None:
+    async with open_hub() as hub:
+        await hub.client.call("claudecode.create", name="hers", working_dir=str(workspace))
+        snapshot_id = (await hub.client.events("claudecode.chat", name="hers", prompt="hush"))[-1]["snapshot_id"]
+        fork = {"name": "hers", "snapshot_id": snapshot_id, "new_name": "mine-1"}
+        for verb in ("read", "chat"):
+            nosy = client_of(hub, "nosy", "claudecode:fork", f"claudecode:{verb}@mine-*")
+            with pytest.raises(Forbidden):
+                await nosy.call("claudecode.fork", **fork)
+        reader = client_of(hub, "reader", "claudecode:fork", "claudecode:read", "claudecode:chat@mine-*")
+        assert (await reader.call("claudecode.fork", **fork))["owner"] == "reader"
+
+
+async def test_a_fork_bypasses_permissions_for_those_alone_who_may_have_that(
+    tmp_path: Path, model: Any, claude: object, client_of: Any
+) -> None:
+    async with open_host(
+        tmp_path / "data", packages=("arbor", "claudecode"), settings={"claudecode": claudecode_settings(model)}
+    ) as hub:
+        await hub.client.call("claudecode.create", name="one", permission_mode="bypassPermissions")
+        done = (await hub.client.events("claudecode.chat", name="one", prompt="first"))[-1]
+        fork = {"name": "one", "snapshot_id": done["snapshot_id"]}
+        plain = client_of(hub, "plain", "claudecode:fork", "claudecode:read", "claudecode:chat")
+        with pytest.raises(Forbidden) as refused:
+            await plain.call("claudecode.fork", **fork)
+        assert refused.value.data["scope"] == "claudecode:bypass"
+        trusted = client_of(hub, "trusted", "claudecode:fork", "claudecode:bypass")
+        assert (await trusted.call("claudecode.fork", **fork))["permission_mode"] == "bypassPermissions"

@@ -30,11 +30,11 @@ async def _shell(hub: TestHost, model: ScriptedModel, command: str, **create: An
 
 
 async def test_limits_hold_for_the_tools_of_a_session(open_hub: OpenHub, model: ScriptedModel, workspace: Path) -> None:
-    limits = {"open_files": 300, "file_bytes": 2**20, "cpu_s": 900, "memory_bytes": 2**31}
+    limits = {"open_files": 300, "file_bytes": 2**20, "cpu_s": 900, "memory_bytes": 2**31, "processes": 3000}
     async with open_hub(limits=limits) as hub:
-        command = "ulimit -n; ulimit -t; ulimit -d; head -c 2000000 /dev/zero > big; stat -c %s big"
+        command = "ulimit -n; ulimit -t; ulimit -d; ulimit -u; head -c 2000000 /dev/zero > big; stat -c %s big"
         said = await _shell(hub, model, command, working_dir=str(workspace))
-    assert said.split()[:3] == ["300", "900", str(2**21)]
+    assert said.split()[:4] == ["300", "900", str(2**21), "3000"]
     assert (workspace / "big").stat().st_size == 2**20
 
 
@@ -102,6 +102,22 @@ async def test_sessions_run_as_another_user_who_cannot_read_the_servers_data(
         assert "unreadable" in said, said
         folder = Path((await hub.client.call("claudecode.get", name="w"))["working_dir"])
         assert (folder / "file.txt").owner() == "nobody"
+
+
+@needs_root
+async def test_what_another_users_commands_print_in_the_background_goes_with_the_session(
+    model: ScriptedModel, claude: object, open_folder: Path
+) -> None:
+    settings = {"claudecode": {**claudecode_settings(model), "run_as": "nobody"}}
+    async with open_host(open_folder / "data", packages=["arbor", "claudecode"], settings=settings) as hub:
+        await hub.client.call("claudecode.create", name="w", permission_mode="bypassPermissions")
+        model.add(Reply([ToolUse("Bash", {"command": "echo out; sleep 60", "run_in_background": True})]), "Done.")
+        await hub.client.events("claudecode.chat", name="w", prompt="go")
+        conversation = (await hub.client.call("claudecode.get", name="w"))["claude_session_id"]
+        places = [*Path("/tmp").glob(f"claude-*/*/{conversation}")]
+        assert places
+        await hub.client.call("claudecode.delete", name="w")
+        assert not any(place.exists() or place.parent.exists() for place in places)
 
 
 @pytest.mark.parametrize(

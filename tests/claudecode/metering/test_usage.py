@@ -120,6 +120,8 @@ async def test_usage_is_grouped_by_session_caller_model_and_time_and_outlives_it
         {"group_by": "planet"},
         {"since": "2026-01-01T00:00:00"},
         {"since": "yesterday"},
+        {"since": "0001-01-01T00:00:00+23:59"},
+        {"until": "9999-12-31T23:59:59-23:59"},
         {"since": "2026-02-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"},
         {"session": "with blank"},
         {"caller": "x" * 201},
@@ -160,6 +162,32 @@ async def test_a_budget_that_is_used_up_refuses_the_next_turn_and_says_until_whe
         with pytest.raises(CallError) as refused:  # what was spent is known after a restart
             await client_of(hub, "carl", "claudecode:*").events("claudecode.chat", name="w", prompt="c")
         assert (refused.value.kind, refused.value.data["of"]) == ("claudecode.budget_exhausted", "tenant")
+
+
+async def _is_exhausted(caller: Any) -> None:
+    with pytest.raises(CallError) as refused:
+        await caller.events("claudecode.chat", name="v", prompt="b")
+    assert (refused.value.kind, refused.value.data["of"]) == ("claudecode.budget_exhausted", "ann")
+
+
+async def test_what_a_token_of_a_session_spends_is_spent_by_who_gave_it_out(
+    open_hub: OpenHub, model: ScriptedModel, workspace: Path, client_of: ClientOf
+) -> None:
+    model.add(_answer("One."), _answer("Two."))
+    async with open_hub(budgets={"each_caller": {"period": "day", "tokens": 130}}) as hub:
+        ann = client_of(hub, "ann", "claudecode:*")
+        for name in ("w", "v"):
+            await ann.call("claudecode.create", name=name, working_dir=str(workspace))
+        shares = [await ann.call("claudecode.share", name=name, access="chat") for name in ("w", "v")]
+        guests = [client_of(hub, share["id"], "claudecode:chat") for share in shares]
+        await guests[0].events("claudecode.chat", name="w", prompt="a")
+        for caller in (ann, *guests):
+            await _is_exhausted(caller)
+        await ann.call("claudecode.delete", name="w")
+        for caller in (ann, guests[1]):  # it stays spent
+            await _is_exhausted(caller)
+        assert [row["group"] for row in await ann.call("claudecode.usage", group_by="caller")] == [shares[0]["id"]]
+        assert len(model.requests) == 1
 
 
 @pytest.mark.parametrize(

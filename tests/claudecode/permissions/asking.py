@@ -67,9 +67,9 @@ class AskedTurn:
 
 
 @asynccontextmanager
-async def asked(hub: TestHost, *, name: str = "w", prompt: str = "go") -> AsyncIterator[AskedTurn]:
+async def asked(hub: TestHost, *, name: str = "w", prompt: str = "go", **options: Any) -> AsyncIterator[AskedTurn]:
     """Send a prompt and read up to the request."""
-    async with hub.client.stream("claudecode.chat", name=name, prompt=prompt) as stream:
+    async with hub.client.stream("claudecode.chat", name=name, prompt=prompt, **options) as stream:
         turn = AskedTurn([], None, stream.subscription, stream)
         with trio.fail_after(60):
             turn.request = await turn.until("permission_request")

@@ -150,6 +150,21 @@ async def test_what_is_allowed_always_is_not_asked_for_again_also_after_a_restar
         await turn.rest()
 
 
+async def test_what_an_ephemeral_prompt_is_allowed_always_goes_with_it(
+    hub: TestHost, model: ScriptedModel, workspace: Path
+) -> None:
+    command = "python3 -c 'print(1, 2)'"
+    model.add(bash(command), bash(command), "Done.")
+    await create(hub, workspace)
+    before = await hub.client.call("claudecode.get", name="w")
+    async with asked(hub, ephemeral=True) as turn:
+        await hub.client.call("claudecode.permit", request_id=turn.request["request_id"], decision="allow_always")
+        rest = await turn.rest()
+    assert [event["content"] for event in rest if event["type"] == "tool_result"] == ["1 2", "1 2"]
+    assert await hub.client.call("claudecode.get", name="w") == before
+    assert await hub.client.call("claudecode.permissions", state="any") == []
+
+
 async def test_one_of_several_suggestions_can_be_taken(hub: TestHost, model: ScriptedModel, workspace: Path) -> None:
     model.add(bash("touch a"), write(workspace / "b.txt"), "Done.")
     await create(hub, workspace)

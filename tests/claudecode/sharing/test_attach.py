@@ -174,6 +174,18 @@ async def test_a_session_gets_no_name_that_its_changer_may_not_reach(
     assert (await bob.call("claudecode.update", name="w", new_name="w2"))["name"] == "w2"
 
 
+@pytest.mark.parametrize("verb", ["read", "chat", "delete"])
+async def test_nobody_may_do_more_with_a_session_for_the_name_that_they_give_it(
+    hub: TestHost, workspace: Path, client_of: ClientOf, verb: str
+) -> None:
+    await _session(hub, workspace)
+    bob = client_of(hub, "bob", "claudecode:update", f"claudecode:{verb}@mine-*")
+    with pytest.raises(CallError) as refused:
+        await bob.call("claudecode.update", name="w", new_name="mine-1")
+    assert (refused.value.kind, refused.value.data["scope"]) == ("forbidden", f"claudecode:{verb}")
+    assert (await bob.call("claudecode.update", name="w", new_name="other"))["name"] == "other"
+
+
 async def test_who_may_not_see_a_session_may_not_watch_it(hub: TestHost, workspace: Path, client_of: ClientOf) -> None:
     await _session(hub, workspace)
     with pytest.raises(CallError) as refused:

@@ -101,6 +101,17 @@ async def test_a_token_ends_with_its_share_its_session_and_its_sessions_name(
         assert await _refusal(guest, "claudecode.get", name="w") == "unauthenticated"
 
 
+async def test_a_token_outlives_a_new_name_that_is_refused(
+    guarded: TestHost, workspace: Path, client_of: ClientOf
+) -> None:
+    owner = client_of(guarded, "ann", "claudecode:*")
+    await _sessions(guarded, owner, workspace)
+    share = await owner.call("claudecode.share", name="w")
+    assert await _refusal(owner, "claudecode.update", name="w", new_name="other") == "conflict"
+    async with connected(guarded, "http", api_key=share["token"]) as guest:
+        assert (await guest.call("claudecode.get", name="w"))["name"] == "w"
+
+
 async def test_a_watching_guest_is_shown_out_when_the_token_is_taken_back(
     guarded: TestHost, workspace: Path, client_of: ClientOf
 ) -> None:

@@ -29,6 +29,7 @@ def _meddle(method: str, **params: Any) -> Reply:
         ("dice.roll", ["dic.*", "dice.rol", "dice.roll.*"], False),
         ("dice.red.roll", ["dice.*"], True),
         ("keys.create", ["keys.*"], False),
+        ("secrets.list", ["secrets.*"], False),
         ("hub.info", ["hub.*"], False),
         ("hub.info", ["hub.info"], True),
         ("claudecode.chat", ["claudecode.*"], False),

@@ -193,6 +193,46 @@ async def test_a_binary_that_does_not_tell_what_it_writes_is_read_from_its_files
     assert "4711" in seen_by(model)
 
 
+@pytest.mark.parametrize("versions", [("2.1.90", "2.1.400"), ("2.1.400", "2.1.90")], ids=["upgraded", "downgraded"])
+async def test_a_session_goes_on_when_the_binary_was_exchanged_in_between(
+    open_hub: OpenHub,
+    model: ScriptedModel,
+    tmp_path: Path,
+    workspace: Path,
+    claude: Binary,
+    remove_transcripts: Callable[[], int],
+    versions: tuple[str, str],
+) -> None:
+    def install(version: str) -> Path:
+        # The same binary under another version's name: of which the server thinks that it mirrors, or does not.
+        fresh = tmp_path / f"claude-{version}"
+        fresh.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo {version} && exit\nexec {claude.path} "$@"\n')
+        fresh.chmod(0o755)
+        return fresh.replace(tmp_path / "claude")
+
+    first, second = versions
+    async with open_hub(binary_path=str(install(first))) as hub:
+        await hub.client.call("claudecode.create", name="one", working_dir=str(workspace))
+        await chat(hub, "remember the number 4711")
+        install(second)
+        await chat(hub, "and the number 4712")  # by the process that lives on
+        await hub.client.call("claudecode.archive", name="one")
+        await hub.client.call("claudecode.archive", name="one", archived=False)
+        await chat(hub, "and the number 4713")
+        assert all(number in seen_by(model) for number in ("4711", "4712"))
+    remove_transcripts()
+    async with open_hub(binary_path=str(tmp_path / "claude")) as hub:
+        await chat(hub, "which numbers?")
+        assert all(number in seen_by(model) for number in ("4711", "4712", "4713"))
+        history = await hub.client.call("claudecode.history", name="one")
+        assert [one["role"] for one in history] == ["user", "assistant"] * 4
+        (spent,) = await hub.client.call("claudecode.usage", session="one")
+        assert spent["turns"] == 4
+    written = [entry["uuid"] for entry in stored(tmp_path / "data") if entry["type"] in ("user", "assistant")]
+    assert [one.get("snapshot_id") is not None for one in history] == [True] * 8
+    assert len(written) == len(set(written)) == 8
+
+
 async def test_a_deleted_session_leaves_no_entry(hub: TestHost, tmp_path: Path, workspace: Path) -> None:
     await hub.client.call("claudecode.create", name="one", working_dir=str(workspace))
     await chat(hub, "hello")

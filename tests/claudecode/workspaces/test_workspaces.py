@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from clonk_claudecode.testing.scripted_model import ScriptedModel
@@ -11,6 +12,18 @@ from clonk_claudecode.workspaces.quota import measure
 from clonk_core.errors import CallError
 from clonk_core.testing.host import TestHost
 from tests.claudecode.sessions.conftest import OpenHub
+from tests.claudecode.sharing.conftest import ClientOf
+
+TRANSCRIPT = orjson.dumps(
+    {
+        "type": "user",
+        "uuid": "00000000-0000-4000-8000-000000000001",
+        "parentUuid": None,
+        "sessionId": "00000000-0000-4000-8000-000000000002",
+        "timestamp": "2026-01-01T00:00:00Z",
+        "message": {"role": "user", "content": "Hello."},
+    }
+).decode()
 
 
 async def test_a_session_that_names_no_folder_gets_one_of_its_own(hub: TestHost, tmp_path: Path) -> None:
@@ -57,6 +70,49 @@ async def test_a_link_in_the_place_of_a_shared_folder_is_refused(hub: TestHost, 
         await hub.client.call("claudecode.create", name="w", workspace="site")
     assert refused.value.kind == "invalid_params"
     assert await hub.client.call("claudecode.list") == []
+
+
+@pytest.mark.parametrize("inside", ["", "shared"])
+async def test_the_folder_that_holds_the_sessions_own_is_given_to_none(
+    hub: TestHost, tmp_path: Path, inside: str
+) -> None:
+    await hub.client.call("claudecode.create", name="w", workspace="site")
+    with pytest.raises(CallError) as refused:
+        await hub.client.call(
+            "claudecode.create", name="all", working_dir=str(tmp_path / "data" / "workspaces" / inside)
+        )
+    assert refused.value.data["path"] == "$.working_dir"
+
+
+async def test_a_folder_made_for_a_session_is_given_to_those_alone_who_may_read_that(
+    hub: TestHost, client_of: ClientOf
+) -> None:
+    hers = await hub.client.call("claudecode.create", name="hers")
+    inside = Path(hers["working_dir"], "inside")
+    inside.mkdir()
+    nosy = client_of(hub, "nosy", "claudecode:create", "claudecode:read@mine-*", "claudecode:chat@mine-*")
+    for method, more in {"create": {}, "import": {"transcript": TRANSCRIPT}}.items():
+        for folder in (hers["working_dir"], str(inside)):
+            with pytest.raises(CallError) as refused:
+                await nosy.call(f"claudecode.{method}", name="mine-1", working_dir=folder, **more)
+            assert refused.value.kind == "forbidden"
+    assert [one["name"] for one in await hub.client.call("claudecode.list")] == ["hers"]
+    reader = client_of(hub, "reader", "claudecode:create", "claudecode:read")
+    made = await reader.call("claudecode.create", name="beside", working_dir=str(inside))
+    assert made["working_dir"] == str(inside)
+
+
+@pytest.mark.parametrize("what", ["a file", "a link to nothing"])
+async def test_what_is_no_folder_in_the_place_of_a_shared_one_is_told(hub: TestHost, tmp_path: Path, what: str) -> None:
+    shared = tmp_path / "data" / "workspaces" / "shared"
+    shared.mkdir(parents=True)
+    if what == "a file":
+        (shared / "site").touch()
+    else:
+        (shared / "site").symlink_to("/nonexistent/clonk")
+    with pytest.raises(CallError) as refused:
+        await hub.client.call("claudecode.create", name="w", workspace="site")
+    assert (refused.value.kind, refused.value.data["path"]) == ("invalid_params", "$.workspace")
 
 
 @pytest.mark.parametrize("limit", [{"max_bytes": 100_000}, {"max_files": 3}])

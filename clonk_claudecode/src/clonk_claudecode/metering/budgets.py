@@ -37,9 +37,10 @@ class Budgets:
                 raise BudgetExhausted(state.of, state.period, state.resets_at, now())
 
     async def states(self, caller: str) -> tuple[BudgetState, ...]:
-        """Return the budgets that hold for a caller."""
+        """Return the budgets that hold for a caller; for a token of `claudecode.share` those of who gave it out."""
         moment = now()
-        return tuple([await self._state(of, budget, moment) for of, budget in self._of(caller)])
+        payer = await self._database.read(usage_rows.payer_of, caller)
+        return tuple([await self._state(of, budget, moment) for of, budget in self._of(payer)])
 
     def _of(self, caller: str) -> Iterator[tuple[str, Budget]]:
         if self._settings.tenant is not None:

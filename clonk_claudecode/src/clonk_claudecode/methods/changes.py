@@ -16,7 +16,7 @@ from clonk_claudecode.sharing.shares import revoke_all
 from clonk_claudecode.store import session_rows
 from clonk_claudecode.tools.given import check_patterns, giving
 from clonk_claudecode.turns.conversation_tree import drop_tree
-from clonk_claudecode.wishes import check_metadata, check_permission_mode
+from clonk_claudecode.wishes import check_metadata, check_permission_mode, check_rename_gains_nothing
 from clonk_core.plugin import Call, Conflict, Forbidden, InvalidParams, NotFound, method
 
 
@@ -42,8 +42,8 @@ class ChangeMethods(Methods):
 
         Args:
             name: The session.
-            new_name: Its name from now on. Keys that were given out for it (`claudecode.share`) are taken back, since
-                they are for the old name.
+            new_name: Its name from now on; none under which you could do more with it. Keys that were given out for it
+                (`claudecode.share`) are taken back, since they are for the old name.
             model: `sonnet`, `opus`, `haiku`, or a model's full name.
             system_prompt: Added to the end of Claude Code's own system prompt; an empty text removes it.
             permission_mode: What the session may do without asking; `bypassPermissions` needs the scope
@@ -63,6 +63,8 @@ class ChangeMethods(Methods):
         check_permission_mode(call.caller, permission_mode)
         if new_name is not None and not call.may_reach(new_name):
             raise Forbidden(f"your key is not for a session {new_name!r}", name=new_name)
+        if new_name is not None:
+            check_rename_gains_nothing(call.caller, name, new_name)
         session = await self._sessions.find(name)
         check_patterns(self._sessions.host, self._sessions.settings.tools, call.caller, tools or ())
         wanted: dict[str, Any] = {
@@ -82,6 +84,9 @@ class ChangeMethods(Methods):
         if changes.get("system_prompt") == "":
             changes["system_prompt"] = None
         if new_name is not None and new_name != session.name:
+            # Before any key is taken back: a change that is refused changes nothing.
+            if await self._sessions.database.read(session_rows.session_by_name, new_name) is not None:
+                raise name_taken(new_name)
             await revoke_all(self._sessions, call.caller, session)
         return self._sessions.describe(await self._change(session, changes))
 

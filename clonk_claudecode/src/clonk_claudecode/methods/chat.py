@@ -29,7 +29,6 @@ from clonk_claudecode.errors import (
 )
 from clonk_claudecode.messages import IdempotencyKey, Interrupted, Prompt, SessionName
 from clonk_claudecode.methods.base import Methods
-from clonk_claudecode.output.structured import check_schema
 from clonk_claudecode.prompts.attachments import MAX_ATTACHMENTS, Attachment, check_attachments
 from clonk_claudecode.settings import Model, TurnBudget, TurnCalls, TurnSeconds
 from clonk_claudecode.turns.answer import AnswerEvent
@@ -139,7 +138,7 @@ class ChatMethods(Methods):
         )
         await trio.to_thread.run_sync(check_attachments, attachments)
         if output_schema is not None:
-            await check_schema(output_schema)
+            await self._sessions.schema_checks.check_schema(output_schema)
         session = await self._sessions.find(name)
         if session.archived_at is not None:
             raise SessionArchived(name)

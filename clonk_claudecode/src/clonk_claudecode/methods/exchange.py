@@ -104,7 +104,7 @@ class ExchangeMethods(Methods):
         claude_session_id = str(uuid.uuid4())
         read = await trio.to_thread.run_sync(read_transcript, transcript, claude_session_id)
         session_id = new_id("sess")
-        folder = await trio.to_thread.run_sync(sessions.working_dirs.choose, working_dir, session_id)
+        folder = await sessions.choose_folder(call.caller, working_dir, session_id)
         created_at = now()
         session = StoredSession(
             id=session_id,

@@ -14,9 +14,10 @@ from clonk_claudecode.errors import (
 )
 from clonk_claudecode.forks.fork import Files, Forker
 from clonk_claudecode.forks.rewind import Rewinder
-from clonk_claudecode.messages import Rewound, Session, SessionName, SnapshotId
+from clonk_claudecode.messages import AfterNumber, Rewound, Session, SessionName, SnapshotId
 from clonk_claudecode.methods.base import Methods
 from clonk_claudecode.store import checkpoint_rows
+from clonk_claudecode.wishes import check_fork_shows_nothing, check_inherited_mode
 from clonk_core.plugin import Call, Conflict, Forbidden, Ge, Le, NotFound, method
 
 FORK_S = 300.0
@@ -43,12 +44,14 @@ class ForkMethods(Methods):
 
         Any message will do, of the current conversation or of one that a rewind has left, also while the session
         answers. At a message of Claude's that uses a tool, the tool counts as interrupted; at a prompt, the prompt
-        stays without an answer.
+        stays without an answer. The fork is yours, with the settings of its parent; one of a session that bypasses
+        permissions needs the scope `claudecode:bypass`.
 
         Args:
             name: The session to fork.
             snapshot_id: The last message of the new session's conversation, as `claudecode.history` and `done` give it.
-            new_name: Name of the new session; `<name>-fork`, `<name>-fork-2` and so on when left out.
+            new_name: Name of the new session; `<name>-fork`, `<name>-fork-2` and so on when left out. None that you
+                may read while you may not read the one that you fork.
             files: What it works on: `shared`, the same folder; `copy`, a copy of the folder as it is now; `worktree`, a
                 git worktree with the files as they were at the message, by the checkpoint at the end of the last turn
                 that had ended then.
@@ -60,6 +63,9 @@ class ForkMethods(Methods):
             raise Forbidden(
                 f"this key may not have a session {chosen!r}; give a `new_name` that it may reach", name=chosen
             )
+        check_fork_shows_nothing(call.caller, name, chosen)
+        configured = self._sessions.settings.session.permission_mode
+        check_inherited_mode(call.caller, parent.permission_mode, configured)
         fork = await forker.fork(parent, snapshot_id, chosen, files, call.caller.id)
         return self._sessions.describe(fork)
 
@@ -89,7 +95,7 @@ class ForkMethods(Methods):
         self,
         name: SessionName,
         limit: Annotated[int, Ge(1), Le(1000)] = 100,
-        after: Annotated[int, Ge(0)] = 0,
+        after: AfterNumber = 0,
     ) -> tuple[Checkpoint, ...]:
         """Return the recorded states of a session's files, oldest first.
 

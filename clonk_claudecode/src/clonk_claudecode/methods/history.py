@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from clonk_claudecode.messages import HistoryMessage, SessionName
+from clonk_claudecode.messages import AfterNumber, HistoryMessage, SessionName
 from clonk_claudecode.methods.base import Methods
 from clonk_claudecode.store import message_rows
 from clonk_core.plugin import Ge, Le, NotFound, method
@@ -16,7 +16,7 @@ class HistoryMethods(Methods):
         self,
         name: SessionName,
         limit: Annotated[int, Ge(1), Le(1000)] = 100,
-        after: Annotated[int, Ge(0)] = 0,
+        after: AfterNumber = 0,
     ) -> tuple[HistoryMessage, ...]:
         """Return the messages of a session, oldest first.
 

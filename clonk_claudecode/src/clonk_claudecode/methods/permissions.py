@@ -87,7 +87,7 @@ class PermissionMethods(Methods):
         Args:
             request_id: Which request: from the event `permission_request`, or from `claudecode.permissions`.
             decision: `allow` it this time; `allow_always` takes Claude Code's own suggestions, so that this session
-                does not ask for the like again; `deny` it.
+                does not ask for the like again (an ephemeral prompt: not until it ends); `deny` it.
             message: With `deny`: what Claude is told; at most 10,000 characters.
             updated_input: With `allow` or `allow_always`: arguments to use the tool with in place of the asked ones.
             answers: With `allow` of a question: for each question, word for word, the label of an option or words of

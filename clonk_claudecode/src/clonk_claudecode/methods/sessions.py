@@ -51,8 +51,9 @@ class SessionMethods(Methods):
 
         Args:
             name: Its name: 1 to 64 of letters, digits, `.`, `_` and `-`; unique.
-            working_dir: Where Claude works: an existing folder under an allowed root, absolute. When left out, the
-                configured one; when that does not exist, a new folder of the session's own.
+            working_dir: Where Claude works: an existing folder under an allowed root, absolute; one that was made for
+                another session only if you may read that. When left out, the configured one; when that does not exist,
+                a new folder of the session's own.
             model: `sonnet`, `opus`, `haiku`, or a model's full name; the configured default when left out.
             system_prompt: Added to the end of Claude Code's own system prompt; at most 100,000 characters.
             permission_mode: What the session may do without asking; the configured default when left out.
@@ -80,7 +81,7 @@ class SessionMethods(Methods):
         if await self._sessions.database.read(session_rows.session_by_name, name) is not None:
             raise name_taken(name)
         session_id = new_id("sess")
-        folder = await trio.to_thread.run_sync(self._sessions.working_dirs.choose, working_dir, session_id, workspace)
+        folder = await self._sessions.choose_folder(call.caller, working_dir, session_id, workspace)
         created_at = now()
         session = StoredSession(
             id=session_id,

@@ -13,6 +13,9 @@ from clonk_claudecode.store import usage_rows
 from clonk_core.plugin import Call, InvalidParams, MaxLen, method
 
 DEFAULT_SPAN: Final = timedelta(days=30)
+EARLIEST: Final = datetime(1, 1, 31, tzinfo=UTC)
+"""Before it there is no room for that span."""
+
 MAX_GROUPS: Final = 10_000
 
 
@@ -39,7 +42,7 @@ class UsageMethods(Methods):
             caller: Of the prompts of this caller alone: a key's id, `user:` and a subject, `local`.
         """
         end = now() + timedelta(milliseconds=1) if until is None else _in_utc(until, "$.until")
-        begin = end - DEFAULT_SPAN if since is None else _in_utc(since, "$.since")
+        begin = max(end, EARLIEST) - DEFAULT_SPAN if since is None else _in_utc(since, "$.since")
         if begin > end:
             raise InvalidParams("must be before `until`", path="$.since")
         rows = await self._sessions.database.read(

@@ -15,8 +15,8 @@ from clonk_claudecode.permissions.questions import questions_of
 from clonk_claudecode.permissions.rulings import DENIED
 from clonk_claudecode.permissions.suggestions import session_suggestions
 from clonk_claudecode.settings import PermissionSettings
-from clonk_claudecode.store import permission_rows, session_rows
-from clonk_core.plugin import CallError, Database, Log
+from clonk_claudecode.store import ephemeral_rows, permission_rows, session_rows
+from clonk_core.plugin import CallError, Database, Log, Transaction
 
 CLOSE_S: Final = 5.0
 """To note the end of a request while its turn is being cancelled; what could not be noted, the next start notes."""
@@ -182,7 +182,7 @@ class PermissionDesk:
         """Keep what is allowed for good; the running process knows it already."""
         try:
             with trio.CancelScope(shield=True):
-                await self._database.run(session_rows.grant, asked.session_id, ruling.updates)
+                await self._database.run(_grant, asked, ruling)
         except CallError as error:
             self._log.warning("what was allowed always holds until the process ends", reason=error.message)
 
@@ -247,6 +247,12 @@ class PermissionDesk:
             expires_at=asked_at + timedelta(seconds=self._settings.timeout_s),
             state="waiting",
         )
+
+
+def _grant(transaction: Transaction, asked: StoredPermission, ruling: Ruling) -> None:
+    # An ephemeral prompt leaves no trace: what it was allowed for good goes with it.
+    if not ephemeral_rows.is_ephemeral(transaction, asked.subscription or ""):
+        session_rows.grant(transaction, asked.session_id, ruling.updates)
 
 
 def _shown(asked: StoredPermission) -> PermissionRequest:

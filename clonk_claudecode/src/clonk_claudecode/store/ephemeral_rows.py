@@ -11,6 +11,7 @@ FORGET_PERMISSIONS: Final = """
     delete from permissions where turn_id = (select turn_id from ephemeral_forks where claude_session_id = :id)"""
 FORGET_FORK: Final = "delete from ephemeral_forks where claude_session_id = :id"
 FORKS: Final = "select claude_session_id from ephemeral_forks order by started_at"
+IS_EPHEMERAL: Final = "select 1 from ephemeral_forks where turn_id = :turn_id"
 LAST_FINISHED: Final = """
     select messages.entry_uuid from messages join turns on turns.id = messages.turn_id
     where messages.session_id = :session_id and messages.entry_uuid is not null and turns.ended_at is not null
@@ -31,6 +32,11 @@ def forget_fork(transaction: Transaction, claude_session_id: str) -> None:
 def forks(transaction: Transaction) -> list[str]:
     """Return the forks of which something may be left: after a start, those that a crash cut off."""
     return [row[0] for row in transaction.all(FORKS)]
+
+
+def is_ephemeral(transaction: Transaction, turn_id: str) -> bool:
+    """Tell whether a turn that runs leaves no trace."""
+    return transaction.one(IS_EPHEMERAL, {"turn_id": turn_id}) is not None
 
 
 def last_finished_entry(transaction: Transaction, session_id: str) -> str | None:

@@ -10,8 +10,11 @@ from clonk_claudecode.metering.messages import Grouping, UsageSum
 from clonk_core.plugin import Transaction
 
 BEGIN: Final = """
-    insert into turn_usage (turn_id, session_id, session, caller, began_at)
-    values (:turn_id, :session_id, :session, :caller, :now) on conflict do nothing"""
+    insert into turn_usage (turn_id, session_id, session, caller, payer, began_at)
+    values (:turn_id, :session_id, :session, :caller,
+            coalesce((select created_by from shares where id = :caller), :caller), :now)
+    on conflict do nothing"""
+PAYER: Final = "select created_by from shares where id = :caller"
 END: Final = """
     update turn_usage set ended_at = :now, tool_calls = :tool_calls, duration_ms = :duration_ms
     where turn_id = :turn_id and ended_at is null"""
@@ -43,7 +46,7 @@ SPENT: Final = """
     select coalesce(sum(m.cost_usd), 0.0), coalesce(sum(
         m.input_tokens + m.output_tokens + m.cache_read_input_tokens + m.cache_creation_input_tokens), 0)
     from turn_usage t join model_usage m on m.turn_id = t.turn_id
-    where t.began_at >= :since and (:caller is null or t.caller = :caller)"""
+    where t.began_at >= :since and (:payer is null or t.payer = :payer)"""
 
 
 def _sum(group: str) -> str:
@@ -63,7 +66,11 @@ def _sum(group: str) -> str:
 def begin_usage(
     transaction: Transaction, turn_id: str, *, session_id: str, session: str, caller: str, now: datetime
 ) -> None:
-    """Note that a turn begins to spend. `session_id` is empty for one that leaves no trace in its session."""
+    """Note that a turn begins to spend. `session_id` is empty for one that leaves no trace in its session.
+
+    What is spent with a token that was given out for a session counts against the budget of who gave it out; otherwise
+    anybody could have as many budgets as tokens.
+    """
     values = {"turn_id": turn_id, "session_id": session_id, "session": session, "caller": caller}
     transaction.execute(BEGIN, {**values, "now": clock_text(now)})
 
@@ -118,9 +125,15 @@ def sums(
     return [(row[1], _usage_sum(row)) for row in transaction.all(statement, values)]
 
 
-def spent(transaction: Transaction, since: datetime, caller: str | None) -> tuple[float, int]:
-    """Return US dollars and tokens spent since then, by one caller or by all."""
-    row = transaction.one(SPENT, {"since": clock_text(since), "caller": caller})
+def payer_of(transaction: Transaction, caller: str) -> str:
+    """Return whose budget a caller's prompts count against: of a token given out for a session, its giver's."""
+    row = transaction.one(PAYER, {"caller": caller})
+    return caller if row is None else str(row[0])
+
+
+def spent(transaction: Transaction, since: datetime, payer: str | None) -> tuple[float, int]:
+    """Return US dollars and tokens spent since then, out of one caller's budget or by all."""
+    row = transaction.one(SPENT, {"since": clock_text(since), "payer": payer})
     return (0.0, 0) if row is None else (float(row[0]), int(row[1]))
 
 

@@ -17,7 +17,7 @@ from clonk_claudecode.errors import SessionNotFound
 from clonk_claudecode.events import ChatEvent, PermissionResolved, ToolResult, ToolUse, TranscriptEntry
 from clonk_claudecode.messages import ChatDone, Queued, Started, StoredSession, TurnEnded
 from clonk_claudecode.metering.turns import note_usage, turn_usage
-from clonk_claudecode.output.structured import checked
+from clonk_claudecode.output.structured import SchemaChecks
 from clonk_claudecode.permissions.desk import PermissionDesk
 from clonk_claudecode.prompts.attachments import content_for_claude, content_for_history
 from clonk_claudecode.store import session_rows
@@ -53,6 +53,7 @@ class Answerer:
         turn_began: Is told the session's id when a turn is in the store.
         options: What the prompt asks of its own turn.
         checkpoints: Records the files at the end.
+        schema_checks: Check an answer against its schema.
         agreement: Mends the transcript of a session whose process has died.
     """
 
@@ -65,6 +66,7 @@ class Answerer:
     turn_began: Callable[[str], None]
     permissions: PermissionDesk
     checkpoints: Checkpoints
+    schema_checks: SchemaChecks
     agreement: Agreement
     options: TurnOptions = attrs.field(factory=TurnOptions)
 
@@ -96,7 +98,7 @@ class Answerer:
                             await self.permissions.note_end(item)
                         shown.note(item)
                         yield item
-                    turn.amend(await checked(turn.result, self.options.output_schema))
+                    turn.amend(await self.schema_checks.checked(turn.result, self.options.output_schema))
                     if turn.result.is_cut:
                         await self._agree(turn_id, recorder, shown.text)
                     # Before the session is free for its next prompt, and before the store knows that the turn is over:

@@ -88,6 +88,7 @@ class ChatRun:
             turn_began=self.sessions.watching.turn_began,
             permissions=self.sessions.permissions,
             checkpoints=self.sessions.checkpoints,
+            schema_checks=self.sessions.schema_checks,
             agreement=Agreement(database=self.sessions.database, keeper=self.sessions.keeper),
             options=self.options,
         )

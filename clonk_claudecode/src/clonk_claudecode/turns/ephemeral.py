@@ -18,7 +18,6 @@ from clonk_claudecode.engine.turn import Turn
 from clonk_claudecode.events import PermissionResolved, ToolResult, ToolUse, TranscriptEntry
 from clonk_claudecode.messages import ChatDone, Started, StoredSession
 from clonk_claudecode.metering.turns import note_usage, turn_usage
-from clonk_claudecode.output.structured import checked
 from clonk_claudecode.prompts.attachments import content_for_claude
 from clonk_claudecode.sessions import Sessions
 from clonk_claudecode.setup import session_spec
@@ -74,7 +73,7 @@ class EphemeralAnswerer:
                 elif isinstance(item, PermissionResolved):
                     await self.sessions.permissions.note_end(item)
                 yield item
-            turn.amend(await checked(turn.result, self.options.output_schema))
+            turn.amend(await self.sessions.schema_checks.checked(turn.result, self.options.output_schema))
         error = turn.result.error
         yield ChatDone(
             outcome=turn.result.outcome,

@@ -4,7 +4,7 @@ import pathlib
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 import annotated_types
@@ -92,9 +92,12 @@ def _date_time(value: Any) -> datetime:
     text = _string(value)
     if _DATE_TIME.fullmatch(text):
         try:
-            return datetime.fromisoformat(text.upper())
-        except ValueError:
+            moment = datetime.fromisoformat(text.upper())
+            moment.astimezone(UTC)  # there may be no such year
+        except (ValueError, OverflowError):
             pass
+        else:
+            return moment
     raise misfit("expected a date and time with offset (RFC 3339) such as '2026-01-31T12:00:00Z'")
 
 
