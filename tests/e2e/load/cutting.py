@@ -65,7 +65,9 @@ class CuttingProxy:
         """Carry connections until cancelled."""
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         self.port = listener.socket.getsockname()[1]
-        await trio.serve_listeners(self._carry, [listener], task_status=_Started(task_status))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(trio.serve_listeners, self._carry, [listener])
+            task_status.started()
 
     async def _carry(self, client: trio.SocketStream) -> None:
         async with client:
@@ -78,16 +80,6 @@ class CuttingProxy:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(connection.pump, client, server, nursery.cancel_scope)
                     nursery.start_soon(connection.pump, server, client, nursery.cancel_scope)
-
-
-class _Started:
-    """Tells who waits for the proxy that it listens, and nothing else."""
-
-    def __init__(self, status: trio.TaskStatus[None]) -> None:
-        self._status = status
-
-    def started(self, _listeners: object) -> None:
-        self._status.started()
 
 
 class _Connection:
