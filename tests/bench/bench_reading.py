@@ -1,4 +1,4 @@
-"""What a client does that comes back: the first page of ten thousand sessions, and a thousand events that it has missed.
+"""What a client that comes back does: the first page of ten thousand sessions, and a thousand missed events.
 
 The list is held against the same list of a hundred sessions: the page is the same. The events are caught up with behind
 the last one seen, each time on a new connection, over all three ways there are, and held against the same bytes on a

@@ -30,7 +30,7 @@ SEED: Final = int(os.environ.get("CLONK_CUTS_SEED", "4"))
 EVENTS: Final = 100 * CUTS
 SESSIONS: Final = 4
 DELTAS: Final = min(1000, max(200, EVENTS // SESSIONS // 8))
-PROMPT: Final = f"count {DELTAS} pause 25"
+PROMPT: Final = f"count {DELTAS} pause 10"
 EVENT_BYTES: Final = 190
 READERS: Final = 3
 """Of each session: over HTTP, over WebSocket, and attached."""
