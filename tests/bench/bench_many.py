@@ -32,11 +32,11 @@ RESULT: Final = b'"type":"result"'
 
 def measure(*, quick: bool) -> Iterator[Figure]:
     """Give the figures."""
-    streaming, deltas, rounds, parked = (5, 20, 1, 30) if quick else (200, 500, 5, 2000)
+    streaming, deltas, rounds, parked, starts = (5, 20, 1, 30, 1) if quick else (200, 500, 5, 2000, 5)
     with tempfile.TemporaryDirectory(prefix="clonk-bench-") as name:
         yield from _streaming(Path(name), streaming, deltas, rounds)
     with tempfile.TemporaryDirectory(prefix="clonk-bench-") as name:
-        yield from _parked(Path(name), parked)
+        yield from _parked(Path(name), parked, starts)
 
 
 # ── streaming ────────────────────────────────────────────────────────────────
@@ -162,7 +162,7 @@ class _Looks:
     chat: list[float]
 
 
-def _parked(folder: Path, count: int) -> Iterator[Figure]:
+def _parked(folder: Path, count: int, starts: int) -> Iterator[Figure]:
     sections = {"claudecode": scripted_binary_section(write_scripted_binary(folder / "claude"))}
     with clonk_server(folder, sections) as server, closing(lean.connect(server.http_port)) as http:
         _chat_with(http, range(FEW))
@@ -197,25 +197,25 @@ def _parked(folder: Path, count: int) -> Iterator[Figure]:
             limit=median(few),
             note=f"80 % within {spread(many)} ms",
         )
-    yield from _restarted(folder, sections, count)
+    yield _restarted(folder, sections, count, starts)
 
 
-def _restarted(folder: Path, sections: dict[str, Any], count: int) -> Iterator[Figure]:
-    starts: dict[bool, list[float]] = {False: [], True: []}
-    for _ in range(3):
-        for is_full, took in starts.items():
+def _restarted(folder: Path, sections: dict[str, Any], count: int, starts: int) -> Figure:
+    times: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(starts):
+        for is_full, took in times.items():
             below = folder if is_full else folder / "empty"
             below.mkdir(exist_ok=True)
             began = time.perf_counter()
             with clonk_server(below, sections) as server, closing(lean.connect(server.http_port)) as http:
                 lean.http_call(http, "claudecode.list")
                 took.append(time.perf_counter() - began)
-    yield Figure(
+    return Figure(
         name=f"start with {count} parked, to the first list",
-        value=median(starts[True]),
+        value=median(times[True]),
         unit="s",
         peer="with none",
-        limit=median(starts[False]),
+        limit=median(times[False]),
     )
 
 
