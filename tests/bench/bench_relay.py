@@ -113,7 +113,7 @@ def _replay(server: Server, subscription: str, rounds: int) -> Iterator[Figure]:
             (reading,) = read_all([connection])
         rates.append(reading.events / (reading.last_s - began))
         cpu_us.append((lean.cpu_s(server.pid) - before) / reading.events * 1e6)
-        raw_rates.append(reading.events / _send_raw(reading.size))
+        raw_rates.append(reading.events / send_raw(reading.size))
     value = median(rates)
     yield Figure(
         name=f"{reading.events} events replayed over SSE",
@@ -127,7 +127,7 @@ def _replay(server: Server, subscription: str, rounds: int) -> Iterator[Figure]:
     )
 
 
-def _send_raw(size: int) -> float:
+def send_raw(size: int) -> float:
     """Return the seconds that so many bytes take through a loopback socket."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         piece = bytes(lean.RECEIVE_BYTES)

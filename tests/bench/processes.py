@@ -153,6 +153,11 @@ def claudecode_section(model_url: str, **session: Any) -> dict[str, Any]:
     }
 
 
+def scripted_binary_section(binary: Path, **session: Any) -> dict[str, Any]:
+    """Return the configuration of sessions that run the scripted binary: of many, and of few where it is too much."""
+    return {"api_key": TOKEN, "binary_path": str(binary), "session": {"max_concurrent": 8, **session}}
+
+
 def _wait_listening(process: subprocess.Popen[bytes]) -> dict[str, str]:
     """Return the log's record that names the addresses."""
     assert process.stderr is not None

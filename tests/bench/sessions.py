@@ -37,6 +37,7 @@ class Reading:
         first_text_s: Clock time of the first text, 0 before.
         last_s: Clock time of the newest bytes.
         done: Whether the last event is there.
+        before: Events of the run that it does not ask for.
     """
 
     events: int = 0
@@ -44,6 +45,7 @@ class Reading:
     first_text_s: float = 0.0
     last_s: float = 0.0
     done: bool = False
+    before: int = 0
     _kept: bytes = b""
 
     def take(self, data: bytes) -> None:
@@ -64,8 +66,8 @@ class Reading:
     def _check_end(self, last_seq: int, done: re.Match[bytes]) -> None:
         if done[2] != b"complete":
             raise RuntimeError(f"the run has failed: {done[0].decode(errors='replace')}")
-        if last_seq != self.events:
-            raise RuntimeError(f"{last_seq} events were sent, {self.events} came")
+        if last_seq != self.before + self.events:
+            raise RuntimeError(f"{last_seq - self.before} events were sent, {self.events} came")
         self.done = True
 
     @property
@@ -134,6 +136,16 @@ def read_all(connections: Sequence[socket.socket], first: Reading | None = None)
                     poll.unregister(number)
                     del by_number[number]
     return list(readings.values())
+
+
+def read_until(connection: socket.socket, reading: Reading, sign: bytes) -> Reading:
+    """Read what is no run of a chat by itself until `sign` comes."""
+    tail = b""
+    while sign not in tail:
+        data = lean.receive(connection)
+        reading.take(data)
+        tail = (tail + data)[-_KEPT_BYTES:]
+    return reading
 
 
 def begin_chat(http: socket.socket, name: str, prompt: str) -> tuple[str, Reading]:

@@ -18,7 +18,10 @@ def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     )
 
 
-@pytest.mark.parametrize(("name", "count"), [("arbor", 6), ("calls", 4), ("gateway", 3), ("start", 4), ("storage", 3)])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("arbor", 6), ("calls", 4), ("gateway", 3), ("many", 9), ("reading", 4), ("start", 4), ("storage", 3)],
+)
 def test_a_quick_run_gives_every_figure_beside_its_limit(name: str, count: int) -> None:
     done = run("--quick", "--json", name)
     assert done.returncode == 0, done.stderr.decode()

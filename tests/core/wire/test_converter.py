@@ -3,6 +3,7 @@
 import enum
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -31,6 +32,10 @@ class Colour(enum.Enum):
 class Level(enum.IntEnum):
     LOW = 1
     HIGH = 2
+
+
+class Endless(enum.Enum):
+    EVER = math.inf
 
 
 Name = NewType("Name", str)
@@ -365,6 +370,7 @@ class Reading:
         (math.nan, "$"),
         ({"a": [1, math.inf]}, "$.a[1]"),
         ({"a": -math.inf, "b": 2**70}, "$.a"),
+        ({"a": None, "b": [Level.LOW, Colour.RED, Endless.EVER]}, "$.b[2]"),
         (Reading(math.nan), "$.value"),
         ([Reading(1.0), Reading(math.inf, "x")], "$[1].value"),
         ({"a": "\ud800"}, "$.a"),
@@ -402,6 +408,25 @@ def test_the_declared_type_only_saves_work(converter: Converter) -> None:
     assert converter.encode((Item(name="x"), None), tuple[Item | None, ...]) == b'[{"name":"x","count":1},null]'
     with pytest.raises(ActivationError):
         converter.encode([None, math.nan], list[float | None])
+
+
+def test_a_large_value_with_nulls_is_searched_for_nan_without_a_step_in_python_for_each_of_its_values(
+    converter: Converter,
+) -> None:
+    value = {"rows": [{"role": "user", "words": ["null", None, 1.5, number]} for number in range(10_000)]}
+    converter.encode(value)
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        converter.encode(value)
+    finally:
+        sys.setprofile(None)
+    assert calls < 100
 
 
 JSON = st.recursive(

@@ -52,6 +52,7 @@ class Encoder:
     def __init__(self) -> None:
         self._plans: dict[type, _ClassPlan] = {}
         self._floatless: dict[Any, bool] = {}
+        self._search_nan = json.JSONEncoder(allow_nan=False, check_circular=False, default=self._default).encode
 
     def encode(self, value: object, annotation: Any = None) -> bytes:
         """Return the JSON bytes of a result or an event: compact UTF-8, no line ends.
@@ -75,7 +76,7 @@ class Encoder:
             return self._encode_slowly(value)
         # orjson writes NaN and infinity as null, so where there is no null there was none.
         if b"null" in encoded and not (plan.floatless or (annotation is not None and self._is_floatless(annotation))):
-            self.unstructure(value)
+            self._refuse_nan(value)
         return encoded
 
     def unstructure(self, value: object) -> JsonValue:
@@ -88,6 +89,16 @@ class Encoder:
             return self._plain(value, "$")
         except RecursionError:
             raise ActivationError("the value is nested too deeply for JSON") from None
+
+    def _refuse_nan(self, value: object) -> None:
+        """See that a value that orjson could write holds no NaN.
+
+        The standard library's encoder looks through it in a sixth of the time of `unstructure`, which says the place.
+        """
+        try:
+            self._search_nan(value)
+        except (TypeError, ValueError, RecursionError):
+            self.unstructure(value)
 
     def _is_floatless(self, annotation: Any) -> bool:
         """Tell whether a declared type has no room for a float; found once for each."""
