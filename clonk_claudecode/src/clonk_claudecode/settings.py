@@ -250,8 +250,9 @@ class ToolSettings:
 
     Attributes:
         allowed: Which: `dice.roll`, or all of a namespace, `dice.*`. None, and nothing of the server itself (`audit`,
-            `auth`, `health`, `hub`, `keys`, `rpc`) but what is named in full. Of sessions only `claudecode.chat`,
-            `get`, `history`, `interrupt`, `list` and `search` can be given, each named in full.
+            `auth`, `health`, `hub`, `keys`, `rpc`) or of `arbor`, whose trees hold every session's conversation, but
+            what is named in full. Of sessions only `claudecode.chat`, `get`, `history`, `interrupt`, `list` and
+            `search` can be given, each named in full.
         deadline_s: Seconds after which a call is stopped. For a method that does not stream, its own limit holds as
             well, or `server.call_deadline_s`.
         max_result_bytes: How much of a result Claude is shown; the rest is cut, and Claude is told.

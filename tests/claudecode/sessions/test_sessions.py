@@ -354,6 +354,11 @@ async def test_history_comes_in_pages(hub: TestHost) -> None:
     assert [one["seq"] for one in first + rest] == [1, 2, 3, 4, 5, 6]
     prompts = [one["content"] for one in first + rest if one["role"] == "user"]
     assert prompts == ["prompt 0", "prompt 1", "prompt 2"]
+    for method in ("history", "checkpoints"):
+        assert await hub.client.call(f"claudecode.{method}", name="one", after=2**63 - 1) == []
+        for wrong in (-1, 2**63, "1"):
+            error = await _error(hub.client.call(f"claudecode.{method}", name="one", after=wrong))
+            assert (error.kind, error.data["path"]) == ("invalid_params", "$.after")
 
 
 async def test_delete_stops_a_running_turn_and_leaves_nothing_but_the_files(

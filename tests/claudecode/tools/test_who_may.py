@@ -30,6 +30,8 @@ def _meddle(method: str, **params: Any) -> Reply:
         ("dice.red.roll", ["dice.*"], True),
         ("keys.create", ["keys.*"], False),
         ("secrets.list", ["secrets.*"], False),
+        ("arbor.context_get", ["arbor.*"], False),
+        ("arbor.context_get", ["arbor.context_get"], True),
         ("hub.info", ["hub.*"], False),
         ("hub.info", ["hub.info"], True),
         ("claudecode.chat", ["claudecode.*"], False),

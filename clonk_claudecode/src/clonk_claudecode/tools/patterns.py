@@ -14,8 +14,9 @@ ToolPattern = Annotated[
     ),
 ]
 
-GUARDED: Final = frozenset({"audit", "auth", "claudecode", "health", "hub", "keys", "rpc", "secrets"})
-"""The server's own namespaces: each of their methods must stand in the allowlist by its name; `*` is not enough."""
+GUARDED: Final = frozenset({"arbor", "audit", "auth", "claudecode", "health", "hub", "keys", "rpc", "secrets"})
+"""The server's own namespaces, and arbor's, whose trees hold what was said in every session: each of their methods must
+stand in the allowlist by its name; `*` is not enough."""
 
 OF_SESSIONS: Final = frozenset(
     {
