@@ -46,6 +46,9 @@ async def test_a_new_name_keeps_everything_and_frees_the_old_one(
     await hub.client.events("claudecode.chat", name="w", prompt="a")
     assert (await hub.client.call("claudecode.update", name="w", new_name="v"))["id"] == old["id"]
     assert await _refusal(hub, "claudecode.get", name="w") == "not_found"
+    # Who may see trees of the old name sees it no more.
+    (tree,) = await hub.client.call("arbor.tree_list")
+    assert tree["name"] == "v"
     await hub.client.call("claudecode.create", name="w", working_dir=str(workspace))
     assert await _refusal(hub, "claudecode.update", name="v", new_name="w") == "conflict"
     await hub.client.events("claudecode.chat", name="v", prompt="b")

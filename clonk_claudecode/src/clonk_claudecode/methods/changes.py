@@ -15,7 +15,7 @@ from clonk_claudecode.sharing.messages import SessionChanged
 from clonk_claudecode.sharing.shares import revoke_all
 from clonk_claudecode.store import session_rows
 from clonk_claudecode.tools.given import check_patterns, giving
-from clonk_claudecode.turns.conversation_tree import drop_tree
+from clonk_claudecode.turns.conversation_tree import drop_tree, rename_tree
 from clonk_claudecode.wishes import check_metadata, check_permission_mode, check_rename_gains_nothing
 from clonk_core.plugin import Call, Conflict, Forbidden, InvalidParams, NotFound, method
 
@@ -88,7 +88,10 @@ class ChangeMethods(Methods):
             if await self._sessions.database.read(session_rows.session_by_name, new_name) is not None:
                 raise name_taken(new_name)
             await revoke_all(self._sessions, call.caller, session)
-        return self._sessions.describe(await self._change(session, changes))
+        changed = await self._change(session, changes)
+        if changed.tree_id is not None and changed.name != session.name:
+            await rename_tree(self._sessions.host, changed.tree_id, session.name, changed.name)
+        return self._sessions.describe(changed)
 
     @method(target="name", idempotent=True, errors=[NotFound, Conflict])
     async def archive(self, call: Call, name: SessionName, archived: bool = True) -> Session:

@@ -10,6 +10,8 @@ from clonk_core.plugin import Conflict, Host, InvalidParams, JsonValue, NotFound
 
 TREE_CREATE: Final = "arbor.tree_create"
 NODE_CREATE: Final = "arbor.node_create"
+TREE_GET: Final = "arbor.tree_get"
+TREE_UPDATE: Final = "arbor.tree_update"
 TREE_DELETE: Final = "arbor.tree_delete"
 TREE_CLAIM: Final = "arbor.tree_claim"
 TREE_RELEASE: Final = "arbor.tree_release"
@@ -65,6 +67,23 @@ class ConversationTree:
 
     async def _add_node(self, message: dict[str, JsonValue]) -> str:
         return str(await self._host.call(NODE_CREATE, tree_id=self.tree_id, parent_id=self.head_id, content=message))
+
+
+async def rename_tree(host: Host, tree_id: str, name: str, new_name: str) -> None:
+    """Give a session's tree the session's new name: whoever may see trees of the old one alone sees it no more.
+
+    One that bears another name, such as that of the session that a fork came from, keeps it. When it fails that is
+    logged: the session has its new name all the same.
+    """
+    if not host.has(TREE_UPDATE):
+        return
+    try:
+        if (await host.call(TREE_GET, id=tree_id))["name"] == name:
+            await host.call(TREE_UPDATE, id=tree_id, name=new_name)
+    except NotFound:
+        pass
+    except Exception:
+        host.log.exception("a session's tree keeps its old name: arbor failed", tree=tree_id)
 
 
 async def drop_tree(host: Host, tree_id: str) -> None:
