@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from clonk_claudecode.sharing.shares import MAX_GOOD
 from clonk_claudecode.testing.scripted_model import ScriptedModel
 from clonk_core.client.base import RemoteError
 from clonk_core.errors import CallError
@@ -110,6 +111,21 @@ async def test_a_token_outlives_a_new_name_that_is_refused(
     assert await _refusal(owner, "claudecode.update", name="w", new_name="other") == "conflict"
     async with connected(guarded, "http", api_key=share["token"]) as guest:
         assert (await guest.call("claudecode.get", name="w"))["name"] == "w"
+
+
+async def test_a_session_has_so_many_tokens_that_are_good_and_no_more(
+    guarded: TestHost, workspace: Path, client_of: ClientOf
+) -> None:
+    owner = client_of(guarded, "ann", "claudecode:*")
+    await _sessions(guarded, owner, workspace)
+    first = await owner.call("claudecode.share", name="w")
+    for _ in range(MAX_GOOD - 1):
+        await owner.call("claudecode.share", name="w")
+    assert await _refusal(owner, "claudecode.share", name="w") == "conflict"
+    assert len(await owner.call("claudecode.shares", name="w")) == MAX_GOOD
+    await owner.call("claudecode.share", name="other")
+    await owner.call("claudecode.unshare", name="w", id=first["id"])
+    await owner.call("claudecode.share", name="w")
 
 
 async def test_a_watching_guest_is_shown_out_when_the_token_is_taken_back(

@@ -14,7 +14,7 @@ from clonk_claudecode.sharing.messages import Attached, Cursor, NewShare, Share,
 from clonk_claudecode.sharing.shares import give_out, take_back
 from clonk_claudecode.sharing.watching import Watch
 from clonk_claudecode.store import share_rows
-from clonk_core.plugin import Call, Forbidden, Ge, InvalidParams, Le, NotFound, Unavailable, method
+from clonk_core.plugin import Call, Conflict, Forbidden, Ge, InvalidParams, Le, NotFound, Unavailable, method
 
 DAY_S: Final = 86_400.0
 
@@ -70,7 +70,7 @@ class SharingMethods(Methods):
         with scope:
             await follow(self._sessions.host, self._sessions.database, session_id, place, watch)
 
-    @method(target="name", errors=[NotFound, Forbidden])
+    @method(target="name", errors=[NotFound, Conflict, Forbidden])
     async def share(
         self,
         call: Call,
@@ -79,6 +79,8 @@ class SharingMethods(Methods):
         expires_in_s: Annotated[float, Ge(60), Le(30 * DAY_S)] = DAY_S,
     ) -> NewShare:
         """Make a token that is good for one session alone, to be given to somebody else. It is shown this once.
+
+        A session has at most 100 that are good at the same time.
 
         It works as an API key on every transport, also for `clonk chat`. It ends when its time is up, when it is taken
         back (`claudecode.unshare`), and when the session is deleted or gets another name.

@@ -12,10 +12,13 @@ from clonk_claudecode.messages import StoredSession
 from clonk_claudecode.sessions import Sessions
 from clonk_claudecode.sharing.messages import NewShare, Share
 from clonk_claudecode.store import share_rows
-from clonk_core.plugin import Caller, CallError, Forbidden, NotFound, new_id
+from clonk_core.plugin import Caller, CallError, Conflict, Forbidden, NotFound, new_id
 
 VERBS: Final[dict[str, tuple[str, ...]]] = {"read": ("read",), "chat": ("read", "chat")}
 """What each access may do."""
+
+MAX_GOOD: Final = 100
+"""Tokens of one session that are good at the same time: what a person can look after."""
 
 
 async def give_out(
@@ -25,6 +28,7 @@ async def give_out(
 
     Raises:
         Forbidden: It would do more than the caller may.
+        Conflict: The session has as many as it may have.
         SessionNotFound: The session was deleted meanwhile.
     """
     for verb in VERBS[access]:
@@ -41,7 +45,14 @@ async def give_out(
         expires_at=moment + timedelta(seconds=lifetime_s),
     )
     # Noted first, so that a key is never there of which the session does not know.
-    if not await sessions.database.run(share_rows.add_share, session.id, share):
+    try:
+        is_noted = await sessions.database.run(share_rows.add_share, session.id, share, MAX_GOOD)
+    except share_rows.TooManySharesError:
+        raise Conflict(
+            f"the session has {MAX_GOOD} tokens that are good; take some back with `claudecode.unshare`",
+            name=session.name,
+        ) from None
+    if not is_noted:
         raise SessionNotFound(session.name)
     try:
         made: Any = await sessions.host.call(

@@ -14,14 +14,27 @@ INSERT_SHARE: Final = """
 SHARES: Final = f"select {_SHARE} from shares where session_id = :session_id order by created_at desc, id limit 1000"
 SHARE: Final = f"select {_SHARE} from shares where session_id = :session_id and id = :id"
 OPEN_SHARES: Final = f"select {_SHARE} from shares where session_id = :session_id and revoked_at is null"
+COUNT_GOOD: Final = """
+    select count(*) from shares where session_id = :session_id and revoked_at is null and expires_at > :now"""
 FORGET_SHARE: Final = "delete from shares where id = :id"
 REVOKE_SHARE: Final = "update shares set revoked_at = :now where id = :id and revoked_at is null"
 
 
-def add_share(transaction: Transaction, session_id: str, share: Share) -> bool:
-    """Note that a key is given out; False when the session was deleted meanwhile."""
+class TooManySharesError(Exception):
+    """A session has as many shares that are good as it may have."""
+
+
+def add_share(transaction: Transaction, session_id: str, share: Share, limit: int) -> bool:
+    """Note that a key is given out; False when the session was deleted meanwhile.
+
+    Raises:
+        TooManySharesError: There are `limit` that are still good.
+    """
     if transaction.one("select 1 from sessions where id = :id", {"id": session_id}) is None:
         return False
+    good = transaction.one(COUNT_GOOD, {"session_id": session_id, "now": clock_text(share.created_at)})
+    if good is not None and int(good[0]) >= limit:
+        raise TooManySharesError
     transaction.execute(
         INSERT_SHARE,
         {
