@@ -45,6 +45,9 @@ def measure(*, quick: bool) -> Iterator[Figure]:
             colds: list[float] = []
             for number in range(rounds):
                 colds.append(cold(f"question {number}"))
+                # The server has closed one that was quiet for so long.
+                http.close()
+                http = lean.connect(server.http_port)
                 began = time.perf_counter()
                 lean.http_call(http, "claudecode.fork", name="trunk", snapshot_id=snapshot_id, new_name="fork")
                 forks.append(time.perf_counter() - began)

@@ -27,7 +27,7 @@ PAGE_MS: Final = 50.0
 CATCH_UP_MS: Final = 100.0
 
 FILL: Final = """
-with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < :count)
+with recursive numbers(n) as (select :first union all select n + 1 from numbers where n < :count)
 insert into sessions (
     id, name, claude_session_id, working_dir, model, permission_mode, message_count, created_at, last_active_at)
 select 'sess_' || printf('%026d', n), 's' || n, 'uuid' || n, '/w', 'sonnet', 'default', 0,
@@ -46,13 +46,13 @@ def measure(*, quick: bool) -> Iterator[Figure]:
 
 def _listed(count: int, rounds: int) -> Figure:
     took = {}
-    for sessions in (PAGE, count):
-        with tempfile.TemporaryDirectory(prefix="clonk-bench-") as name:
-            folder = Path(name)
-            with clonk_server(folder) as server, closing(lean.connect(server.http_port)) as http:
+    with tempfile.TemporaryDirectory(prefix="clonk-bench-") as name:
+        folder = Path(name)
+        with clonk_server(folder) as server, closing(lean.connect(server.http_port)) as http:
+            for first, last in ((1, PAGE), (PAGE + 1, count)):
                 with closing(sqlite3.connect(folder / "data" / "claudecode.db", timeout=30)) as connection, connection:
-                    connection.execute(FILL, {"count": sessions})
-                took[sessions] = [_page_ms(http) for _ in range(rounds)]
+                    connection.execute(FILL, {"first": first, "count": last})
+                took[last] = [_page_ms(http) for _ in range(rounds)]
     value = median(took[count])
     return Figure(
         name=f"first page of {count} sessions",

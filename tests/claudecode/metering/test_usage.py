@@ -1,11 +1,15 @@
 """What turns spend is kept, added up, and limited by budgets."""
 
+import sqlite3
+import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clonk_claudecode.clock import clock_text
 from clonk_claudecode.metering.budgets import period_around
 from clonk_claudecode.testing.script import Reply, ToolUse, Usage, Wait
 from clonk_claudecode.testing.scripted_model import ScriptedModel
@@ -204,3 +208,30 @@ def test_periods_are_those_of_the_calendar_in_utc(moment: str, period: Any, begi
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
     assert period_around(utc(moment), period) == (utc(begin), end and utc(end))
+
+
+FILL = """
+with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < 5000)
+insert into turn_usage (turn_id, session_id, session, caller, began_at, ended_at, tool_calls, duration_ms)
+select 'sub_' || n, 'sess_' || n, 's' || n, 'local', :now, :now, 1, 2 from numbers"""
+
+
+async def test_the_sum_of_thousands_of_sessions_is_not_added_up_where_everybody_waits_for_it(
+    hub: TestHost, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "data" / "claudecode.db")) as connection, connection:
+        connection.execute(FILL, {"now": clock_text(datetime.now(UTC))})
+    await _usage(hub)
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)  # of this thread, and no thread of the database
+    try:
+        (total,) = await _usage(hub)
+    finally:
+        sys.setprofile(None)
+    assert (total["turns"], total["tool_calls"], total["duration_ms"]) == (5000, 5000, 10_000)
+    assert calls < 5000

@@ -39,9 +39,6 @@ _WHERE: Final = """
 _TOKENS: Final = """
     coalesce(sum(m.input_tokens), 0), coalesce(sum(m.output_tokens), 0), coalesce(sum(m.cache_read_input_tokens), 0),
     coalesce(sum(m.cache_creation_input_tokens), 0), coalesce(sum(m.cost_usd), 0.0)"""
-SUM_BY_MODEL: Final = f"""
-    select m.model, t.session, count(*), {_TOKENS}, 0, 0
-    from turn_usage t join model_usage m on m.turn_id = t.turn_id where {_WHERE} group by 1, 2 order by 1, 2"""
 SPENT: Final = """
     select coalesce(sum(m.cost_usd), 0.0), coalesce(sum(
         m.input_tokens + m.output_tokens + m.cache_read_input_tokens + m.cache_creation_input_tokens), 0)
@@ -49,11 +46,16 @@ SPENT: Final = """
     where t.began_at >= :since and (:payer is null or t.payer = :payer)"""
 
 
-def _sum(group: str) -> str:
+def _sum(grouping: Grouping, *, by_session: bool) -> str:
     """Return the statement that adds up by turn; a turn has several rows of tokens when it used several models."""
+    session = "t.session" if by_session else "''"
+    if grouping == "model":
+        return f"""
+            select m.model, {session}, count(*), {_TOKENS}, 0, 0
+            from turn_usage t join model_usage m on m.turn_id = t.turn_id where {_WHERE} group by 1, 2 order by 1, 2"""
     return f"""
-        select {group}, t.session, count(*), sum(m.i), sum(m.o), sum(m.r), sum(m.c), sum(m.cost), sum(t.tool_calls),
-               sum(t.duration_ms)
+        select {GROUPS[grouping]}, {session}, count(*), sum(m.i), sum(m.o), sum(m.r), sum(m.c), sum(m.cost),
+               sum(t.tool_calls), sum(t.duration_ms)
         from turn_usage t join (
             select t.turn_id, coalesce(sum(m.input_tokens), 0) i, coalesce(sum(m.output_tokens), 0) o,
                    coalesce(sum(m.cache_read_input_tokens), 0) r, coalesce(sum(m.cache_creation_input_tokens), 0) c,
@@ -118,9 +120,20 @@ def sums(
     until: datetime,
     session: str | None,
     caller: str | None,
+    by_session: bool,
 ) -> list[tuple[str, UsageSum]]:
-    """Return sums by group and session, each with the session's name, so that a caller can be shown its own alone."""
-    statement = SUM_BY_MODEL if grouping == "model" else _sum(GROUPS[grouping])
+    """Return sums by group.
+
+    Args:
+        transaction: The open transaction.
+        grouping: What is added up together.
+        since, until: Of turns that began then.
+        session: Of this one alone; None for all.
+        caller: Of this one alone; None for all.
+        by_session: Add up each session's for itself, with its name (empty otherwise), so that a caller can be shown
+            its own alone.
+    """
+    statement = _sum(grouping, by_session=by_session)
     values = {"since": clock_text(since), "until": clock_text(until), "session": session, "caller": caller}
     return [(row[1], _usage_sum(row)) for row in transaction.all(statement, values)]
 
