@@ -31,7 +31,8 @@ async def host(tmp_path: Path, root: Path) -> AsyncIterator[TestHost]:
 async def test_a_folder_is_registered_listed_and_forgotten(host: TestHost, root: Path) -> None:
     config = await host.client.call("gitsync.register", str(root / "a"), REMOTE, "main")
     assert config == {
-        "path": str(root / "a"), "remote": REMOTE, "branch": "main", "auto_commit": False, "auto_push": False
+        "path": str(root / "a"), "remote": REMOTE, "branch": "main", "auto_commit": False, "auto_push": False,
+        "base": None, "protect": [], "source": "registered",
     }  # fmt: skip
     assert await host.client.call("gitsync.list") == [config]
     assert await host.client.call("gitsync.unregister", path=str(root / "a")) is True
