@@ -3,8 +3,10 @@
 import base64
 import os
 import shutil
+import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +28,7 @@ class Backend(BaseHTTPRequestHandler):
     folder: Path
     seen: list[str]
     redirect: str | None = None
+    cuts: bool = False
 
     def _answer(self) -> None:
         self.seen.append(f"{self.command} {self.path}")
@@ -40,6 +43,10 @@ class Backend(BaseHTTPRequestHandler):
             self.send_header("WWW-Authenticate", 'Basic realm="git"')
             self.send_header("Content-Length", "0")
             self.end_headers()
+            return
+        if self.cuts and self.command == "POST" and self.path.endswith("receive-pack"):
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
             return
         path, _, query = self.path.partition("?")
         length = int(self.headers.get("Content-Length") or 0)
@@ -181,14 +188,28 @@ async def test_a_commit_stays_and_is_told_when_the_remote_cannot_be_reached(
     assert git(place.work, "rev-list", "--count", "HEAD") == "2"
 
 
+async def test_a_push_that_is_cut_off_is_finished_by_the_next_sync_without_a_second_commit(
+    open_gitsync: OpenHost, place: Place, backend: Any, tmp_path: Path
+) -> None:
+    await keep_secret(tmp_path, TOKEN)
+    async with open_gitsync(settings_for(place, backend)) as host:
+        remote = f"{backend.url}/repo.git"
+        await host.client.call("gitsync.register", path=str(place.work), remote=remote, branch="main")
+        (place.work / "a.txt").write_text("changed by the session\n")
+        backend.cuts = True
+        cut = await host.client.call("gitsync.sync", path=str(place.work))
+        backend.cuts = False
+        finished = await host.client.call("gitsync.sync", path=str(place.work))
+    assert (cut["status"], finished["status"]) == ("committed", "pushed")
+    assert finished["commit"] == cut["commit"]
+    assert git(place.bare, "rev-list", "--count", "claude/work") == "2"
+
+
 @pytest.mark.skipif(shutil.which("sshd") is None and not Path("/usr/sbin/sshd").exists(), reason="no sshd is installed")
 @pytest.mark.parametrize("known", [True, False])
 async def test_an_ssh_key_opens_the_remote_of_a_known_host_alone(
     open_gitsync: OpenHost, place: Place, tmp_path: Path, known: bool
 ) -> None:
-    import socket
-    import time
-
     folder = tmp_path / "ssh"
     folder.mkdir(mode=0o700)
     for name in ("host_key", "user_key"):
