@@ -8,6 +8,7 @@ import yaml
 
 from clonk_claudecode.settings import ClaudeCodeSettings
 from clonk_core.config.load import load
+from clonk_gitsync.settings import GitSyncSettings
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 BLOCKS = [
@@ -22,7 +23,7 @@ def test_every_example_is_a_configuration_that_starts(block: str, tmp_path: Path
     path = tmp_path / "clonk.yaml"
     path.write_text(block)
     (tmp_path / "plugins").mkdir()  # which the examples name
-    loaded = load(path, {}, {}, {"claudecode": ClaudeCodeSettings})
+    loaded = load(path, {}, {}, {"claudecode": ClaudeCodeSettings, "gitsync": GitSyncSettings})
     loaded.require_startable(listening=True)
     assert loaded.notices == ()
     assert {key.split(".")[0] for key in loaded.origins} == set(yaml.safe_load(block))

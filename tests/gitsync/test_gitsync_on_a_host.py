@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from clonk_core.client.inside import InsideClient
+from clonk_core.interfaces.door import Connection
 from clonk_core.plugin import CallError
 from clonk_core.testing.contract import check_activation
 from clonk_core.testing.host import TestHost, open_host
 from clonk_gitsync.activation import GitSync
+from tests.core.gateway.guarded import key_settings, secret_of
 
 REMOTE = "git@github.com:org/repo.git"
 
@@ -31,7 +34,8 @@ async def host(tmp_path: Path, root: Path) -> AsyncIterator[TestHost]:
 async def test_a_folder_is_registered_listed_and_forgotten(host: TestHost, root: Path) -> None:
     config = await host.client.call("gitsync.register", str(root / "a"), REMOTE, "main")
     assert config == {
-        "path": str(root / "a"), "remote": REMOTE, "branch": "main", "auto_commit": False, "auto_push": False
+        "path": str(root / "a"), "remote": REMOTE, "branch": "main", "auto_commit": False, "auto_push": False,
+        "base": None, "protect": [], "source": "registered",
     }  # fmt: skip
     assert await host.client.call("gitsync.list") == [config]
     assert await host.client.call("gitsync.unregister", path=str(root / "a")) is True
@@ -71,3 +75,39 @@ async def test_gitsync_keeps_the_contract_of_every_activation(tmp_path: Path) ->
         "gitsync.unregister": {"path": str(tmp_path)},
     }
     await check_activation(GitSync, tmp_path, examples, settings=roots)
+
+
+def client_of(host: TestHost, key_id: str) -> InsideClient:
+    connection = Connection(transport="http", peer="test", id="conn_x", address="127.0.0.1", bearer=secret_of(key_id))
+    return InsideClient(host.dispatch, connection)
+
+
+async def test_a_narrowed_key_reaches_the_folders_that_fit_alone(tmp_path: Path, root: Path) -> None:
+    (root / "b").mkdir()
+    scopes = [f"gitsync:*@{root}/a*"]
+    keys = [key_settings("root"), key_settings("narrow", scopes), key_settings("reader", ["gitsync:read"])]
+    settings = {"workspaces": {"roots": [str(root)]}, "auth": {"api_keys": keys}}
+    async with open_host(tmp_path / "guarded", packages=["gitsync"], settings=settings) as host:
+        everything, narrow, reader = (client_of(host, name) for name in ("root", "narrow", "reader"))
+        for name in ("a", "b"):
+            await everything.call("gitsync.register", path=str(root / name), remote=REMOTE, branch="main")
+        for method, more in (
+            ("get", {}), ("status", {}), ("diff", {}), ("log", {}), ("commit", {"message": "x"}), ("push", {}),
+            ("pull", {}), ("create_branch", {"name": "x"}), ("sync", {}), ("update", {"branch": "x"}),
+        ):  # fmt: skip
+            with pytest.raises(CallError) as caught:
+                await narrow.call(f"gitsync.{method}", path=str(root / "a" / ".." / "b"), **more)
+            assert caught.value.kind == "forbidden", method
+        assert (await narrow.call("gitsync.status", path=str(root / "a")))["status"] == "missing"
+        async with narrow.stream("gitsync.sync_all") as stream:
+            told = [event for _seq, event in [one async for one in stream] if event["type"] == "workspace"]
+        assert [one["path"] for one in told] == [str(root / "a")]
+        with pytest.raises(CallError) as caught:
+            async with narrow.stream("gitsync.clone", remote=REMOTE) as stream:
+                pass
+        assert caught.value.kind == "forbidden"
+        for method in ("sync", "push", "pull", "unregister"):
+            with pytest.raises(CallError) as caught:
+                await reader.call(f"gitsync.{method}", path=str(root / "a"))
+            assert (caught.value.kind, caught.value.data["scope"]) == ("forbidden", f"gitsync:{method}")
+        assert (await reader.call("gitsync.status", path=str(root / "a")))["status"] == "missing"

@@ -10,6 +10,8 @@ from clonk_core.plugin import Database, InvalidParams
 from clonk_core.storage.sqlite import open_sqlite
 from clonk_gitsync.errors import AlreadyRegistered
 from clonk_gitsync.messages import WorkspaceConfig
+from clonk_gitsync.policy import Policy
+from clonk_gitsync.settings import GitSyncSettings
 from clonk_gitsync.workspaces import Workspaces
 
 REMOTE = "git@github.com:org/repo.git"
@@ -32,40 +34,44 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def workspaces(database: Database, root: Path) -> Workspaces:
-    return Workspaces(database, [root])
+    return Workspaces(database, [root], Policy(GitSyncSettings(), [root]))
+
+
+async def register(workspaces: Workspaces, path: Path, remote: str, branch: str) -> WorkspaceConfig:
+    return await workspaces.register(WorkspaceConfig(path=path, remote=remote, branch=branch))
 
 
 async def test_a_registered_folder_is_listed(workspaces: Workspaces, root: Path) -> None:
-    config = await workspaces.register(root / "a", REMOTE, "main")
+    config = await register(workspaces, root / "a", REMOTE, "main")
     assert config == WorkspaceConfig(path=root / "a", remote=REMOTE, branch="main", auto_commit=False, auto_push=False)
     assert await workspaces.list(10, None) == (config,)
 
 
 async def test_registering_the_same_again_changes_nothing(workspaces: Workspaces, root: Path) -> None:
-    first = await workspaces.register(root / "a", REMOTE, "main")
-    assert await workspaces.register(root / "b" / ".." / "a", REMOTE, "main") == first
+    first = await register(workspaces, root / "a", REMOTE, "main")
+    assert await register(workspaces, root / "b" / ".." / "a", REMOTE, "main") == first
     assert len(await workspaces.list(10, None)) == 1
 
 
 @pytest.mark.parametrize(("remote", "branch"), [(REMOTE, "other"), ("git@github.com:org/other.git", "main")])
 async def test_a_folder_belongs_to_one_branch(workspaces: Workspaces, root: Path, remote: str, branch: str) -> None:
-    first = await workspaces.register(root / "a", REMOTE, "main")
+    first = await register(workspaces, root / "a", REMOTE, "main")
     with pytest.raises(AlreadyRegistered) as caught:
-        await workspaces.register(root / "a", remote, branch)
+        await register(workspaces, root / "a", remote, branch)
     assert (caught.value.data["remote"], caught.value.data["branch"]) == (REMOTE, "main")
     assert await workspaces.list(10, None) == (first,)
 
 
 async def test_an_unregistered_folder_is_gone_and_may_be_registered_anew(workspaces: Workspaces, root: Path) -> None:
-    await workspaces.register(root / "a", REMOTE, "main")
+    await register(workspaces, root / "a", REMOTE, "main")
     assert await workspaces.unregister(root / "a")
     assert not await workspaces.unregister(root / "a")
     assert await workspaces.list(10, None) == ()
-    await workspaces.register(root / "a", REMOTE, "other")
+    await register(workspaces, root / "a", REMOTE, "other")
 
 
 async def test_a_folder_that_was_deleted_can_be_unregistered(workspaces: Workspaces, root: Path) -> None:
-    await workspaces.register(root / "a", REMOTE, "main")
+    await register(workspaces, root / "a", REMOTE, "main")
     (root / "a").rmdir()
     assert await workspaces.unregister(root / "a")
 
@@ -73,7 +79,7 @@ async def test_a_folder_that_was_deleted_can_be_unregistered(workspaces: Workspa
 async def test_a_folder_that_became_a_link_is_unregistered_by_the_path_in_the_list(
     workspaces: Workspaces, root: Path
 ) -> None:
-    await workspaces.register(root / "a", REMOTE, "main")
+    await register(workspaces, root / "a", REMOTE, "main")
     (root / "a").rmdir()
     (root / "a").symlink_to(root / "b")
     assert await workspaces.unregister(root / "a")
@@ -82,7 +88,7 @@ async def test_a_folder_that_became_a_link_is_unregistered_by_the_path_in_the_li
 
 async def test_a_link_inside_the_roots_registers_what_it_leads_to(workspaces: Workspaces, root: Path) -> None:
     (root / "link").symlink_to(root / "a")
-    config = await workspaces.register(root / "link", REMOTE, "main")
+    config = await register(workspaces, root / "link", REMOTE, "main")
     assert config.path == root / "a"
     assert await workspaces.unregister(root / "link")
 
@@ -98,13 +104,13 @@ async def test_paths_that_lead_outside_the_roots_are_refused(
     ]  # fmt: skip
     for path in outside:
         with pytest.raises(InvalidParams, match="outside") as caught:
-            await workspaces.register(path, REMOTE, "main")
+            await register(workspaces, path, REMOTE, "main")
         assert caught.value.path == "$.path"
     assert await workspaces.list(10, None) == ()
 
 
 async def test_a_root_itself_may_be_registered(workspaces: Workspaces, root: Path) -> None:
-    assert (await workspaces.register(root, REMOTE, "main")).path == root
+    assert (await register(workspaces, root, REMOTE, "main")).path == root
 
 
 async def test_what_is_no_folder_is_refused(workspaces: Workspaces, root: Path) -> None:
@@ -112,7 +118,7 @@ async def test_what_is_no_folder_is_refused(workspaces: Workspaces, root: Path) 
     (root / "dangling").symlink_to(root / "nowhere")
     for name in ("missing", "file", "file/below", "dangling", "x" * 300):
         with pytest.raises(InvalidParams, match="no such folder"):
-            await workspaces.register(root / name, REMOTE, "main")
+            await register(workspaces, root / name, REMOTE, "main")
 
 
 async def test_paths_that_cannot_be_followed_are_refused(workspaces: Workspaces, root: Path) -> None:
@@ -121,7 +127,7 @@ async def test_paths_that_cannot_be_followed_are_refused(workspaces: Workspaces,
     (root / "strange").symlink_to(not_utf8)
     for path in (Path("a"), Path("../a"), root / "nul\x00", root / "strange"):
         for act in (
-            lambda path=path: workspaces.register(path, REMOTE, "main"),
+            lambda path=path: register(workspaces, path, REMOTE, "main"),
             lambda path=path: workspaces.unregister(path),
         ):
             with pytest.raises(InvalidParams) as caught:
@@ -132,7 +138,7 @@ async def test_paths_that_cannot_be_followed_are_refused(workspaces: Workspaces,
 async def test_a_loop_of_links_is_refused(workspaces: Workspaces, root: Path) -> None:
     (root / "loop").symlink_to(root / "loop")
     with pytest.raises(InvalidParams):
-        await workspaces.register(root / "loop", REMOTE, "main")
+        await register(workspaces, root / "loop", REMOTE, "main")
 
 
 @pytest.mark.parametrize(
@@ -147,14 +153,14 @@ async def test_remotes_and_branches_that_may_not_be_used_are_refused(
     workspaces: Workspaces, root: Path, remote: str, branch: str, path: str
 ) -> None:
     with pytest.raises(InvalidParams) as caught:
-        await workspaces.register(root / "a", remote, branch)
+        await register(workspaces, root / "a", remote, branch)
     assert caught.value.path == path
     assert await workspaces.list(10, None) == ()
 
 
 async def test_folders_are_listed_by_path_page_by_page_each_once(workspaces: Workspaces, root: Path) -> None:
     for name in ("c", "a", "b"):
-        await workspaces.register(root / name, REMOTE, name)
+        await register(workspaces, root / name, REMOTE, name)
     first = await workspaces.list(2, None)
     rest = await workspaces.list(2, first[-1].path)
     assert [config.path.name for config in (*first, *rest)] == ["a", "b", "c"]

@@ -1,10 +1,28 @@
 """Errors of gitsync's own, each a leaf of the core's tree.
 
 Conflict
-└── AlreadyRegistered    gitsync.already_registered
+├── AlreadyRegistered    gitsync.already_registered
+├── NotARepository       gitsync.not_a_repository
+├── WorkspaceBusy        gitsync.workspace_busy
+├── BranchDiverged       gitsync.branch_diverged
+└── PushRejected         gitsync.push_rejected
+Forbidden
+├── RemoteNotAllowed     gitsync.remote_not_allowed
+└── BranchProtected      gitsync.branch_protected
+NotFound
+└── NotRegistered        gitsync.not_registered
+Unavailable
+├── RemoteFailed         gitsync.remote_failed
+└── GitUnusable          gitsync.git_failed
 """
 
-from clonk_core.plugin import Conflict
+from typing import Literal, TypeAlias
+
+from clonk_core.plugin import Conflict, Forbidden, NotFound, Unavailable
+
+RemoteProblem: TypeAlias = Literal[
+    "authentication", "host_key", "not_found", "unreachable", "too_slow", "refused", "disk_full", "failed"
+]
 
 
 class AlreadyRegistered(Conflict):
@@ -19,3 +37,98 @@ class AlreadyRegistered(Conflict):
             remote=remote,
             branch=branch,
         )
+
+
+class NotARepository(Conflict):
+    """The folder is no git repository that may be used."""
+
+    kind = "gitsync.not_a_repository"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path!r} {reason}", path=path)
+
+
+class WorkspaceBusy(Conflict):
+    """The workspace is in a state in which nothing is committed; `data.state` says which: `merge`, `index_locked`."""
+
+    kind = "gitsync.workspace_busy"
+
+    def __init__(self, state: str, message: str) -> None:
+        super().__init__(message, state=state)
+
+
+class BranchDiverged(Conflict):
+    """Two branches have each something that the other lacks, and neither is overwritten."""
+
+    kind = "gitsync.branch_diverged"
+
+    def __init__(self, branch: str, message: str) -> None:
+        super().__init__(message, branch=branch)
+
+
+class PushRejected(Conflict):
+    """The remote's branch has moved on, or the server refused the push; nothing was overwritten."""
+
+    kind = "gitsync.push_rejected"
+
+    def __init__(self, branch: str, reason: str) -> None:
+        super().__init__(f"the remote refused {branch!r}: {reason}", branch=branch, reason=reason)
+
+
+class RemoteNotAllowed(Forbidden):
+    """The remote may not be used; the message says why."""
+
+    kind = "gitsync.remote_not_allowed"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"this remote may not be used: {reason}")
+
+
+class BranchProtected(Forbidden):
+    """The branch is protected: it is never pushed to."""
+
+    kind = "gitsync.branch_protected"
+
+    def __init__(self, branch: str) -> None:
+        super().__init__(f"{branch!r} is protected and is never pushed to; work on another branch", branch=branch)
+
+
+class NotRegistered(NotFound):
+    """The folder is not registered."""
+
+    kind = "gitsync.not_registered"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path!r} is not registered; `gitsync.register` it first", path=path)
+
+
+class RemoteFailed(Unavailable):
+    """The exchange with the remote failed.
+
+    `data.reason` is `authentication`, `host_key`, `not_found`, `unreachable`, `too_slow`, `refused`, `disk_full` or
+    `failed`; the log has git's own words.
+    """
+
+    kind = "gitsync.remote_failed"
+
+    def __init__(self, reason: RemoteProblem) -> None:
+        words = {
+            "authentication": "it does not accept the credential; see gitsync.credentials",
+            "host_key": "its host key is not known; see gitsync.known_hosts",
+            "not_found": "there is no such repository or branch, or not for this credential",
+            "unreachable": "it cannot be reached",
+            "too_slow": "it took too long (gitsync.network_timeout_s)",
+            "refused": "it refused",
+            "disk_full": "no room is left on the disk, here or there",
+            "failed": "the exchange failed; the log says more",
+        }
+        super().__init__(f"the remote: {words[reason]}", reason=reason)
+
+
+class GitUnusable(Unavailable):
+    """Git is missing, or failed on the workspace; the log has its words."""
+
+    kind = "gitsync.git_failed"
+
+    def __init__(self, message: str = "git failed on this workspace; the server's log says why") -> None:
+        super().__init__(message)

@@ -23,29 +23,42 @@ _UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]")
 _FORMS: Final = "allowed are https://host/path, ssh://user@host/path and user@host:path"
 
 
-def problem_with_remote(remote: str) -> str | None:
-    """Tell what is wrong with a remote and what is allowed, or None when it may be given to git."""
+def problem_with_remote(remote: str, *, wider: bool = False) -> str | None:
+    """Tell what is wrong with a remote and what is allowed, or None when it may be given to git.
+
+    Args:
+        remote: What to look at.
+        wider: Whether local folders, `file://` and plain `http://` are well formed, too.
+    """
     if not remote or len(remote) > MAX_REMOTE:
         return f"must have 1 to {MAX_REMOTE} characters"
     if _UNPRINTABLE.search(remote):
         return "must not contain spaces or control characters"
     if "\\" in remote:
         return "must not contain a backslash"
+    if wider and remote.startswith(("/", "file:///")):
+        return _problem_with_folder(remote.removeprefix("file://"))
     if "://" in remote:
-        return _problem_with_url(remote)
+        return _problem_with_url(remote, wider=wider)
     return None if _SCP.fullmatch(remote) else f"is no remote that may be used; {_FORMS}"
 
 
-def _problem_with_url(remote: str) -> str | None:
+def _problem_with_folder(path: str) -> str | None:
+    parts = path.split("/")[1:]
+    return "must be the plain absolute path of a repository" if any(p in {"", ".", ".."} for p in parts) else None
+
+
+def _problem_with_url(remote: str, *, wider: bool) -> str | None:
     try:
         url = urlsplit(remote)
         port = url.port
     except ValueError:
         return f"is no URL; {_FORMS}"
-    authority = {"https": _HTTPS_AUTHORITY, "ssh": _SSH_AUTHORITY}.get(url.scheme)
+    schemes = {"https": _HTTPS_AUTHORITY, "ssh": _SSH_AUTHORITY, **({"http": _HTTPS_AUTHORITY} if wider else {})}
+    authority = schemes.get(url.scheme) if remote.startswith(f"{url.scheme}://") else None
     if authority is None:
         return f"its scheme is not allowed; {_FORMS}"
-    if url.password is not None or (url.scheme == "https" and "@" in url.netloc):
+    if url.password is not None or (url.scheme != "ssh" and "@" in url.netloc):
         return "must not contain credentials; git gets them from the server's configuration"
     if not authority.fullmatch(url.netloc) or port == 0:
         return f"its host is none; {_FORMS}"

@@ -1,6 +1,7 @@
 """What clonk-gitsync gives to Clonk: the target of its entry point, hook implementations only."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from clonk_core.plugin import Activation, Host, hookimpl
 
@@ -11,3 +12,19 @@ def clonk_activations(host: Host) -> Sequence[Activation]:
     from clonk_gitsync.activation import GitSync
 
     return [GitSync(host)]
+
+
+@hookimpl
+def clonk_settings() -> type[Any]:
+    """Return the class of the section `gitsync`."""
+    from clonk_gitsync.settings import GitSyncSettings
+
+    return GitSyncSettings
+
+
+@hookimpl
+def clonk_subscriptions(host: Host) -> Mapping[str, Callable[[Any], Awaitable[None]]]:
+    """Return what commits a chat's work when it has ended."""
+    from clonk_gitsync.automatic import TURN_ENDED, AfterTurns
+
+    return {TURN_ENDED: AfterTurns(host).turn_ended}

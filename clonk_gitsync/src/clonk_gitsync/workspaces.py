@@ -1,16 +1,17 @@
-"""The domain: which folders may be registered, and what is known of them."""
+"""Which folders may be registered, and what is known of them."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
+import attrs
 import trio
 
 from clonk_core.plugin import Database, InvalidParams, Transaction
 from clonk_gitsync import store
-from clonk_gitsync.errors import AlreadyRegistered
-from clonk_gitsync.git_names import problem_with_branch, problem_with_remote
+from clonk_gitsync.errors import AlreadyRegistered, NotRegistered
+from clonk_gitsync.git_names import problem_with_branch
 from clonk_gitsync.messages import WorkspaceConfig
+from clonk_gitsync.policy import Policy
 
 
 class Workspaces:
@@ -19,39 +20,98 @@ class Workspaces:
     Args:
         database: Where they are kept.
         roots: Folders, resolved, below which a workspace may lie; one of them may itself be one.
+        policy: Which remotes may be used.
     """
 
-    def __init__(self, database: Database, roots: Sequence[Path]) -> None:
+    def __init__(self, database: Database, roots: Sequence[Path], policy: Policy) -> None:
         self._database = database
         self._roots = tuple(roots)
+        self._policy = policy
 
-    async def register(self, path: Path, remote: str, branch: str) -> WorkspaceConfig:
-        """Keep one folder with its remote and branch; once more with the same ones changes nothing."""
-        for parameter, problem in (("remote", problem_with_remote(remote)), ("branch", problem_with_branch(branch))):
-            if problem is not None:
-                raise InvalidParams(problem, path=f"$.{parameter}")
-        folder = await trio.to_thread.run_sync(self._allowed_folder, path)
-        row = await self._database.run(_register, str(folder), remote, branch)
-        return _config(row)
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """Folders below which a workspace may lie."""
+        return self._roots
+
+    async def register(self, wanted: WorkspaceConfig) -> WorkspaceConfig:
+        """Keep one folder; once more with the same remote and branch keeps the rest as it is given now."""
+        self.check(wanted)
+        folder = await trio.to_thread.run_sync(self._existing_folder, wanted.path)
+        return await self._database.run(_register, attrs.evolve(wanted, path=folder))
+
+    async def put(self, wanted: WorkspaceConfig) -> WorkspaceConfig:
+        """Keep one folder, whatever was known of it; it need not exist."""
+        self.check(wanted)
+        folder = await self.allowed(wanted.path)
+        return await self._database.run(_put, attrs.evolve(wanted, path=folder))
 
     async def unregister(self, path: Path) -> bool:
         """Forget one folder; tell whether it was known. The folder itself may be gone."""
         resolved = await trio.to_thread.run_sync(_resolve, path)
         return await self._database.run(_unregister, str(path), str(resolved))
 
+    async def get(self, path: Path) -> WorkspaceConfig:
+        """Return one registered folder.
+
+        Raises:
+            NotRegistered: It is none.
+        """
+        resolved = await trio.to_thread.run_sync(_resolve, path)
+        found = await self._database.read(store.find_workspace, str(resolved))
+        if found is None:
+            raise NotRegistered(str(path))
+        return found
+
+    async def find_around(self, folder: Path) -> WorkspaceConfig | None:
+        """Return the nearest registered folder that a folder is in, or is."""
+        resolved = await trio.to_thread.run_sync(_resolve, folder)
+        for path in (resolved, *resolved.parents):
+            found = await self._database.read(store.find_workspace, str(path))
+            if found is not None:
+                return found
+        return None
+
     async def list(self, limit: int, after: Path | None) -> tuple[WorkspaceConfig, ...]:
         """Return the folders in the order of their paths."""
         rows = await self._database.read(store.workspaces_after, "" if after is None else str(after), limit)
-        return tuple(_config(row) for row in rows)
+        return tuple(rows)
 
-    def _allowed_folder(self, path: Path) -> Path:
-        """Return the folder that `path` leads to. Whether anything exists outside the roots is not told."""
+    def check(self, wanted: WorkspaceConfig) -> None:
+        """Refuse a remote or a branch that may not be used.
+
+        Raises:
+            InvalidParams: A name is none.
+            RemoteNotAllowed: The remote may not be used.
+        """
+        branches = [("branch", wanted.branch), *([("base", wanted.base)] if wanted.base is not None else [])]
+        for parameter, branch in branches:
+            problem = problem_with_branch(branch)
+            if problem is not None:
+                raise InvalidParams(problem, path=f"$.{parameter}")
+        problem = self._policy.problem(wanted.remote)
+        if problem is not None:
+            raise InvalidParams(problem, path="$.remote")
+        self._policy.remote(wanted.remote)
+
+    async def allowed(self, path: Path) -> Path:
+        """Return where `path` leads to, whether there is anything or not.
+
+        Raises:
+            InvalidParams: It leads outside the roots. Whether anything exists there is not told.
+        """
+        return await trio.to_thread.run_sync(self._allowed, path)
+
+    def _allowed(self, path: Path) -> Path:
         resolved = _resolve(path)
         if not any(resolved.is_relative_to(root) for root in self._roots):
             allowed = ", ".join(str(root) for root in self._roots)
             raise InvalidParams(
                 f"leads outside the allowed folders; allowed is what lies below {allowed}", path="$.path"
             )
+        return resolved
+
+    def _existing_folder(self, path: Path) -> Path:
+        resolved = self._allowed(path)
         if not _is_folder(resolved):
             raise InvalidParams("there is no such folder; create it first", path="$.path")
         return resolved
@@ -78,26 +138,26 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _register(transaction: Transaction, path: str, remote: str, branch: str) -> store.WorkspaceRow:
-    known = store.find_workspace(transaction, path)
+def _register(transaction: Transaction, wanted: WorkspaceConfig) -> WorkspaceConfig:
+    known = store.find_workspace(transaction, str(wanted.path))
     if known is None:
-        store.insert_workspace(transaction, path, remote, branch, datetime.now(UTC).isoformat())
-        return store.WorkspaceRow(path, remote, branch, auto_commit=0, auto_push=0)
-    if (known.remote, known.branch) != (remote, branch):
-        raise AlreadyRegistered(path, known.remote, known.branch)
-    return known
+        store.insert_workspace(transaction, wanted)
+        return wanted
+    if (known.remote, known.branch) != (wanted.remote, wanted.branch):
+        raise AlreadyRegistered(str(wanted.path), known.remote, known.branch)
+    kept = attrs.evolve(wanted, source=known.source)
+    store.update_workspace(transaction, kept)
+    return kept
+
+
+def _put(transaction: Transaction, wanted: WorkspaceConfig) -> WorkspaceConfig:
+    if store.find_workspace(transaction, str(wanted.path)) is None:
+        store.insert_workspace(transaction, wanted)
+    else:
+        store.update_workspace(transaction, wanted)
+    return wanted
 
 
 def _unregister(transaction: Transaction, path: str, resolved: str) -> bool:
     """Remove by the path as given first: after a link was changed, that is the one the caller saw in the list."""
     return store.delete_workspace(transaction, path) or store.delete_workspace(transaction, resolved)
-
-
-def _config(row: store.WorkspaceRow) -> WorkspaceConfig:
-    return WorkspaceConfig(
-        path=Path(row.path),
-        remote=row.remote,
-        branch=row.branch,
-        auto_commit=bool(row.auto_commit),
-        auto_push=bool(row.auto_push),
-    )

@@ -121,9 +121,6 @@ def test_the_specifications_complete_example_is_read_and_its_placeholder_is_told
     loaded.require_startable(listening=True)
     assert {notice.path for notice in loaded.notices if notice.stops == "nothing"} == {
         "auth.api_keys[0].secret_hash",
-        "workspaces.mappings",
-        "workspaces.auto_discover",
-        "workspaces.allowed_orgs",
     }
 
 

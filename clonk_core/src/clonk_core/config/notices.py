@@ -103,22 +103,11 @@ def _in_plain(section: Any, path: str, origins: Mapping[str, Origin]) -> Iterato
 
 
 def _not_yet(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Notice]:
-    auth, workspaces = settings.auth, settings.workspaces
+    auth = settings.auth
     unused = "auth.enabled is false, and every caller is the local one"
     asked = [
         ("auth.api_keys", auth.api_keys and not auth.enabled, f"keys are not looked at: {unused}"),
         ("auth.jwt", auth.jwt and not auth.enabled, f"tokens are not looked at: {unused}"),
-        (
-            "workspaces.mappings",
-            workspaces.mappings,
-            "mappings come in a later version; use gitsync.register",
-        ),
-        (
-            "workspaces.auto_discover",
-            workspaces.auto_discover,
-            "discovery comes in a later version",
-        ),
-        ("workspaces.allowed_orgs", workspaces.allowed_orgs, "discovery comes in a later version"),
     ]
     for path, value, message in asked:
         if value:

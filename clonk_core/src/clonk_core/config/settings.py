@@ -148,9 +148,11 @@ class WorkspacesSettings:
     Attributes:
         roots: Folders below which sessions and repositories may live, symbolic links resolved. The data directory's own
             `workspaces/` is always one, and `/workspace` when none is named.
-        mappings: Folders with their remotes, for gitsync. A later version.
-        auto_discover: Look for repositories below the roots. A later version.
-        allowed_orgs: Organizations whose repositories are taken by `auto_discover`. A later version.
+        mappings: Folders with their remotes, which gitsync registers at the start.
+        auto_discover: Look for repositories below the roots at the start, and register with gitsync those whose remote
+            belongs to one of `allowed_orgs`.
+        allowed_orgs: Organizations whose repositories are taken by `auto_discover`: the first part of the remote's
+            path, whatever its capitals. None are taken when it is empty.
     """
 
     roots: tuple[Path, ...] = ()

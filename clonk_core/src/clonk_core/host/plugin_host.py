@@ -11,7 +11,7 @@ import trio
 from clonk_core.errors import CallError, ConfigError, PluginError, StorageError, Unavailable
 from clonk_core.gateway_messages import AuditEntry
 from clonk_core.host.plugin_metrics import PackageMetrics
-from clonk_core.interfaces.host import Log, SettingOrigin
+from clonk_core.interfaces.host import Log, SettingOrigin, WorkspacesSection
 from clonk_core.interfaces.hub import Hub
 from clonk_core.interfaces.runs import Following
 from clonk_core.interfaces.storage import Database
@@ -30,6 +30,7 @@ class RealmView(Protocol):
     data_dir: Path
     workspaces_dir: Path
     workspace_roots: Sequence[Path]
+    workspaces: WorkspacesSection
     metrics: Metrics
 
     @property
@@ -83,6 +84,10 @@ class PluginHost:
     @property
     def workspace_roots(self) -> Sequence[Path]:
         return self._realm.workspace_roots
+
+    @property
+    def workspaces(self) -> WorkspacesSection:
+        return self._realm.workspaces
 
     @property
     def tenant(self) -> str:

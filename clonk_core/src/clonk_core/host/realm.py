@@ -33,7 +33,7 @@ from clonk_core.host.plugin_host import PluginHost
 from clonk_core.host.services import supervise
 from clonk_core.host.view import RealmHub
 from clonk_core.ids import new_id
-from clonk_core.interfaces.host import CredentialCheck, SettingOrigin
+from clonk_core.interfaces.host import CredentialCheck, SettingOrigin, WorkspacesSection
 from clonk_core.interfaces.keeping import AuditReader, AuditWriter
 from clonk_core.interfaces.runs import Following
 from clonk_core.interfaces.storage import CoreDatabase, Database
@@ -82,6 +82,7 @@ class Realm:
         self.workspace_roots: Sequence[Path] = tuple(
             dict.fromkeys(path.resolve() for path in (self.workspaces_dir, *roots))
         )
+        self.workspaces: WorkspacesSection = settings.workspaces
         self.plugins = plugins
         self.converter = Converter()
         self.registry = Registry()

@@ -39,6 +39,46 @@ class SettingOrigin(Protocol):
         """Which layer of the configuration."""
 
 
+class WorkspaceMapping(Protocol):
+    """One folder of `workspaces.mappings` and the repository it belongs to."""
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+
+    @property
+    def remote(self) -> str:
+        """Its remote."""
+
+    @property
+    def branch(self) -> str:
+        """Branch to work on."""
+
+    @property
+    def auto_commit(self) -> bool:
+        """Whether each chat is committed."""
+
+    @property
+    def auto_push(self) -> bool:
+        """Whether each commit is pushed."""
+
+
+class WorkspacesSection(Protocol):
+    """What the section `workspaces` of the configuration says of repositories."""
+
+    @property
+    def mappings(self) -> Sequence[WorkspaceMapping]:
+        """Folders with their remotes."""
+
+    @property
+    def auto_discover(self) -> bool:
+        """Whether to look for repositories below the roots."""
+
+    @property
+    def allowed_orgs(self) -> Sequence[str]:
+        """Organizations whose repositories are taken."""
+
+
 class Host(Protocol):
     """What the host gives to one package in one tenant's realm."""
 
@@ -57,6 +97,10 @@ class Host(Protocol):
     @property
     def workspace_roots(self) -> Sequence[Path]:
         """Folders, resolved, below which sessions and repositories may live."""
+
+    @property
+    def workspaces(self) -> WorkspacesSection:
+        """What the configuration says of repositories in them."""
 
     @property
     def tenant(self) -> str:

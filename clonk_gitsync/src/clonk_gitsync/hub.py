@@ -1,0 +1,345 @@
+"""Clonk's own bare repository for a workspace: all that is exchanged with the remote goes through it.
+
+It lies in Clonk's data directory, and a workspace's owner cannot reach it. Commits come from the workspace as packs
+through a pipe, written by a git that runs as the owner and read by one that runs as the hub; so neither remote nor
+credential is ever near the workspace, and nothing of the workspace's settings counts here.
+"""
+
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import attrs
+import trio
+
+from clonk_core.plugin import Log
+from clonk_gitsync.credentials import Credentials
+from clonk_gitsync.errors import RemoteFailed, RemoteProblem
+from clonk_gitsync.git import Done, Git, GitFailed, GitTooSlow, OnLine
+from clonk_gitsync.policy import Remote
+from clonk_gitsync.shadow import Shadow
+
+MAX_PACKS: Final = 40
+"""Packs after which they are put together: each exchange adds one."""
+
+SAID: Final[tuple[tuple[RemoteProblem, tuple[str, ...]], ...]] = (
+    ("host_key", ("host key verification failed", "no matching host key", "remote host identification has changed")),
+    ("disk_full", ("no space left", "disk quota", "unable to write file", "insufficient permission for adding")),
+    (
+        "authentication",
+        (
+            "authentication failed",
+            "could not read username",
+            "could not read password",
+            "permission denied (",
+            "invalid username or",
+            "returned error: 401",
+            "returned error: 403",
+            "unable to read askpass",
+        ),
+    ),
+    (
+        "not_found",
+        (
+            "not found",
+            "does not exist",
+            "does not appear to be a git repository",
+            "couldn't find remote ref",
+            "returned error: 404",
+        ),
+    ),
+    (
+        "unreachable",
+        (
+            "could not resolve",
+            "couldn't connect",
+            "failed to connect",
+            "connection refused",
+            "connection reset",
+            "connection timed out",
+            "connection closed",
+            "network is unreachable",
+            "hung up unexpectedly",
+            "early eof",
+            "empty reply",
+            "transfer closed",
+            "recv failure",
+            "returned error: 5",
+            "unexpected disconnect",
+        ),
+    ),
+    ("refused", ("dubious ownership", "not allowed", "protected")),
+)
+"""What git says when an exchange fails, in small letters; the first that fits."""
+
+OnProgress: TypeAlias = Callable[[str], Awaitable[None]]
+
+
+@attrs.frozen(kw_only=True)
+class RemoteRefs:
+    """What a remote has, as it told just now.
+
+    Attributes:
+        default_branch: The branch that its HEAD means; None for none.
+        default_commit: Where that is.
+        commit: Where the branch is that was asked for; None when there is no such branch.
+        alias_of: What that branch is another name for; None for itself.
+    """
+
+    default_branch: str | None
+    default_commit: str | None
+    commit: str | None
+    alias_of: str | None
+
+
+@attrs.frozen(kw_only=True)
+class Pushed:
+    """How a push ended.
+
+    Attributes:
+        ok: Whether the remote's branch is where it shall be.
+        reason: Why not, in the server's words on one line; empty when it is.
+    """
+
+    ok: bool
+    reason: str = ""
+
+
+class Hub:
+    """Clonk's own repository for one workspace.
+
+    Args:
+        git: Runs git.
+        folder: Where it is; made by `prepare`.
+        credentials: Opens remotes.
+        timeout_s: Seconds for one exchange.
+        log: For git's own words.
+    """
+
+    def __init__(self, git: Git, folder: Path, credentials: Credentials, *, timeout_s: float, log: Log) -> None:
+        self._git = git
+        self.folder = folder
+        self._credentials = credentials
+        self._timeout_s = timeout_s
+        self._log = log
+
+    async def prepare(self, object_format: str = "sha1") -> None:
+        """Make the repository if need be, and put its packs together when they are many.
+
+        Raises:
+            GitFailed: It cannot be made.
+        """
+        if not await trio.to_thread.run_sync((self.folder / "HEAD").is_file):
+            await trio.to_thread.run_sync(lambda: self.folder.mkdir(parents=True, exist_ok=True, mode=0o700))
+            form = f"--object-format={object_format}"
+            await self._git.run("init", "--quiet", "--bare", form, str(self.folder), cwd=self.folder)
+        packs = await trio.to_thread.run_sync(lambda: len(list((self.folder / "objects" / "pack").glob("*.pack"))))
+        if packs > MAX_PACKS:
+            await self.run("repack", "-a", "-d", "-q")
+
+    async def run(
+        self, *arguments: str, stdin: bytes | int = b"", stdout: int | None = None, check: bool = True
+    ) -> Done:
+        """Run a subcommand that speaks with nobody.
+
+        Raises:
+            GitFailed: It failed.
+        """
+        return await self._git.run(
+            *arguments, cwd=self.folder, env=self._environment, stdin=stdin, stdout=stdout, check=check
+        )
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {"GIT_DIR": str(self.folder)}
+
+    # ── With the remote ───────────────────────────────────────────────────────
+
+    async def look(self, remote: Remote, branch: str | None) -> RemoteRefs:
+        """Ask a remote where its HEAD and a branch are.
+
+        Raises:
+            RemoteFailed: It does not tell.
+        """
+        wanted = ("HEAD",) if branch is None else ("HEAD", f"refs/heads/{branch}")
+        done = await self._exchange(remote, "ls-remote", "--symref", "--", remote.url, *wanted)
+        commits: dict[str, str] = {}
+        symbolic: dict[str, str] = {}
+        for line in done.output.decode(errors="replace").splitlines():
+            value, _, name = line.partition("\t")
+            if value.startswith("ref: "):
+                symbolic[name] = value.removeprefix("ref: ")
+            else:
+                commits[name] = value
+        default = symbolic.get("HEAD", "")
+        alias = symbolic.get(f"refs/heads/{branch}")
+        return RemoteRefs(
+            default_branch=default.removeprefix("refs/heads/") if default.startswith("refs/heads/") else None,
+            default_commit=commits.get("HEAD"),
+            commit=commits.get(f"refs/heads/{branch}"),
+            alias_of=alias,
+        )
+
+    async def fetch(
+        self, remote: Remote, branch: str, *, depth: int | None = None, on_line: OnLine | None = None
+    ) -> str:
+        """Fetch one branch and return its commit.
+
+        Raises:
+            RemoteFailed: It did not work.
+        """
+        limit = () if depth is None else (f"--depth={depth}",)
+        ref = tracking(branch)
+        words = ("fetch", "--no-tags", "--no-write-fetch-head", "--progress", "--no-auto-maintenance", *limit, "--")
+        await self._exchange(remote, *words, remote.url, f"+refs/heads/{branch}:{ref}", on_line=on_line)
+        return (await self.run("rev-parse", "--verify", ref)).text
+
+    async def push(
+        self, remote: Remote, commit: str, branch: str, *, expect: str | None, force: bool, on_line: OnLine | None
+    ) -> Pushed:
+        """Push one commit to one branch, named in full, and nothing else.
+
+        Args:
+            remote: Where to.
+            commit: Its id.
+            branch: The branch, which the policy has passed.
+            expect: Where the branch is now, as the remote told; None for nowhere.
+            force: Overwrite what is at `expect`, and only that.
+            on_line: Told of the progress.
+
+        Raises:
+            RemoteFailed: The exchange failed; whether the branch was moved is not known.
+        """
+        ref = f"refs/heads/{branch}"
+        lease = (f"--force-with-lease={ref}:{expect or ''}",) if force else ()
+        words = ("push", "--porcelain", "--progress", "--no-verify", "--no-signed", *lease, "--", remote.url)
+        done = await self._exchange(remote, *words, f"{commit}:{ref}", on_line=on_line, check=False)
+        line = next((one for one in done.output.decode(errors="replace").splitlines() if f":{ref}\t" in one), None)
+        if line is None:
+            raise self._failed(done.said, "push")
+        if line[0] == "!":
+            return Pushed(ok=False, reason=" ".join(line.split("\t")[-1].split())[:200])
+        if done.code != 0:
+            raise self._failed(done.said, "push")
+        await self.run("update-ref", tracking(branch), commit)
+        return Pushed(ok=True)
+
+    async def known_tip(self, branch: str) -> str | None:
+        """Return where a branch of the remote was at the last exchange; None when it is not known."""
+        if not await trio.to_thread.run_sync((self.folder / "HEAD").is_file):
+            return None
+        done = await self.run("rev-parse", "--verify", "--quiet", tracking(branch), check=False)
+        return done.text if done.code == 0 else None
+
+    async def _exchange(
+        self, remote: Remote, *arguments: str, check: bool = True, on_line: OnLine | None = None
+    ) -> Done:
+        async with self._credentials.hand_over(remote) as handed:
+            try:
+                done = await self._git.run(
+                    *arguments,
+                    cwd=self.folder,
+                    env={**self._environment, "GIT_ALLOW_PROTOCOL": remote.protocol, **handed.env},
+                    options=handed.options,
+                    pass_fds=handed.pass_fds,
+                    limit_s=self._timeout_s,
+                    check=False,
+                    on_line=on_line,
+                )
+            except GitTooSlow as error:
+                raise RemoteFailed("too_slow") from error
+            said = done.said.replace(handed.secret, "***") if handed.secret else done.said
+        if check and done.code != 0:
+            raise self._failed(said, arguments[0])
+        return attrs.evolve(done, said=said)
+
+    def _failed(self, said: str, command: str) -> RemoteFailed:
+        self._log.warning("an exchange with a remote failed", command=command, said=said.strip()[-1000:])
+        words = said.lower()
+        reason: RemoteProblem = next((one for one, signs in SAID if any(sign in words for sign in signs)), "failed")
+        return RemoteFailed(reason)
+
+    # ── With the workspace ────────────────────────────────────────────────────
+
+    async def take(self, shadow: Shadow, commit: str) -> None:
+        """Bring a commit of the workspace here, with what it needs.
+
+        Raises:
+            GitFailed: It did not work; the workspace may lack objects.
+        """
+        await trio.to_thread.run_sync(_copy_shallow, shadow.folder, self.folder)
+        known = await self._tips()
+        there = await shadow.run("cat-file", "--batch-check", stdin="".join(f"{tip}\n" for tip in known).encode())
+        have = [line.split()[0] for line in there.output.decode().splitlines() if line.split()[1:2] == ["commit"]]
+        if commit in known:
+            return
+        await _pipe(
+            lambda out: shadow.run(*PACK, stdin=_revisions(commit, have), stdout=out),
+            lambda inn: self.run(*UNPACK, stdin=inn),
+        )
+        await self.run("update-ref", "refs/clonk/taken", commit)
+
+    async def give(self, shadow: Shadow, commit: str) -> None:
+        """Bring a commit of ours to the workspace, with what it needs. No branch of the workspace is touched.
+
+        Raises:
+            GitFailed: It did not work.
+        """
+        if (await shadow.run("cat-file", "-e", f"{commit}^{{commit}}", check=False)).code == 0:
+            return
+        have: list[str] = []
+        if shadow.head is not None:
+            known = await self.run("cat-file", "-e", f"{shadow.head}^{{commit}}", check=False)
+            have = [shadow.head] if known.code == 0 else []
+        await _pipe(
+            lambda out: self.run(*PACK, stdin=_revisions(commit, have), stdout=out),
+            lambda inn: shadow.run(*UNPACK, stdin=inn),
+        )
+
+    async def _tips(self) -> list[str]:
+        done = await self.run("for-each-ref", "--format=%(objectname)")
+        return list(dict.fromkeys(done.text.split()))
+
+
+PACK: Final = ("pack-objects", "--revs", "--stdout", "--thin", "--delta-base-offset", "-q")
+UNPACK: Final = ("index-pack", "--stdin", "--fix-thin")
+
+
+def tracking(branch: str) -> str:
+    """Return the ref that remembers where a branch of the remote is."""
+    return f"refs/remotes/origin/{branch}"
+
+
+def _revisions(commit: str, have: Sequence[str]) -> bytes:
+    return "\n".join([commit, *(f"^{one}" for one in have), ""]).encode()
+
+
+def _copy_shallow(source: Path, target: Path) -> None:
+    if (source / "shallow").is_file():
+        shutil.copyfile(source / "shallow", target / "shallow")
+
+
+async def _pipe(write: Callable[[int], Awaitable[Done]], read: Callable[[int], Awaitable[Done]]) -> None:
+    """Let one git read what another writes.
+
+    Raises:
+        GitFailed: One of them failed; the writer's failure explains the reader's.
+    """
+    reading, writing = os.pipe()
+    failures: list[GitFailed] = []
+
+    async def hold(start: Callable[[int], Awaitable[Done]], descriptor: int) -> None:
+        try:
+            await start(descriptor)
+        except GitFailed as error:
+            failures.append(error)
+        finally:
+            os.close(descriptor)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold, write, writing)
+        nursery.start_soon(hold, read, reading)
+    if failures:
+        raise failures[0]

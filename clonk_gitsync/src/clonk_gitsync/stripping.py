@@ -1,0 +1,31 @@
+"""Takes remotes, rewritten URLs and credential helpers out of a workspace's own settings (`gitsync.strip_remotes`)."""
+
+import os
+import re
+from typing import Final
+
+import trio
+
+from clonk_gitsync.git import Git, owner_of
+from clonk_gitsync.repository import Repository
+
+SECTIONS: Final = re.compile(r"(remote|url|credential|branch|http|include|includeif)(\..*)?", re.IGNORECASE | re.DOTALL)
+"""Sections that go, by their whole name. `branch` and `http` tell of remotes and hold headers with tokens, an included
+file may hold any of them."""
+
+
+async def strip(git: Git, repository: Repository) -> None:
+    """Remove the sections from the repository's settings, its work tree's own among them.
+
+    Raises:
+        GitFailed: The file is none that git can read.
+    """
+    owner = await trio.to_thread.run_sync(owner_of, repository.top)
+    for file in {repository.common_dir / "config", repository.git_dir / "config.worktree"}:
+        if not await trio.to_thread.run_sync(os.path.lexists, file):
+            continue
+        words = ("config", "--file", str(file), "--no-includes")
+        listed = await git.run(*words, "--null", "--name-only", "--list", cwd=repository.top, owner=owner)
+        names = {name.rpartition(".")[0] for name in listed.output.decode(errors="surrogateescape").split("\0") if name}
+        for section in sorted(name for name in names if SECTIONS.fullmatch(name)):
+            await git.run(*words, "--remove-section", section, cwd=repository.top, owner=owner)

@@ -1,0 +1,325 @@
+"""One workspace at a time: its state, its differences, its commits. Speaks with no remote."""
+
+import errno
+import hashlib
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+from weakref import WeakValueDictionary
+
+import trio
+
+from clonk_core.plugin import InvalidParams, Log, StorageFull
+from clonk_gitsync import diffs
+from clonk_gitsync.credentials import Credentials
+from clonk_gitsync.errors import BranchDiverged, GitUnusable, NotARepository, WorkspaceBusy
+from clonk_gitsync.git import Git, GitFailed, GitMissing
+from clonk_gitsync.hub import Hub
+from clonk_gitsync.messages import CommitResult, Diff, LogEntry, WorkspaceConfig
+from clonk_gitsync.policy import Policy
+from clonk_gitsync.repository import NoRepository, Repository, find_repository
+from clonk_gitsync.settings import GitSyncSettings
+from clonk_gitsync.shadow import Shadow, open_shadow
+
+MAX_NAMED: Final = 100
+"""Files that were left out and are named."""
+
+DIFF: Final = (
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-color",
+    "--ignore-submodules=all",
+    "-M",
+    "--src-prefix=a/",
+    "--dst-prefix=b/",
+)
+EMPTY_TREES: Final = {40: "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+                      64: "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321"}  # fmt: skip
+"""Ids of the tree without files, by the length of a repository's ids."""
+
+
+class Workbench:
+    """Works on the workspaces of one realm, on each one thing at a time.
+
+    Args:
+        settings: Limits and the author.
+        policy: Which branches may be worked on.
+        git: Runs git.
+        roots: Folders, resolved, below which a repository may lie.
+        folder: Ours; the repositories of the hub are in it.
+        credentials: Opens remotes.
+        log: For git's own words.
+    """
+
+    def __init__(
+        self,
+        settings: GitSyncSettings,
+        policy: Policy,
+        git: Git,
+        roots: Sequence[Path],
+        folder: Path,
+        credentials: Credentials,
+        log: Log,
+    ) -> None:
+        self.settings = settings
+        self.policy = policy
+        self.git = git
+        self.log = log
+        self._roots = tuple(roots)
+        self._folder = folder
+        self._credentials = credentials
+        self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
+
+    def hub(self, workspace: WorkspaceConfig) -> Hub:
+        """Return the hub's repository for a workspace and its remote."""
+        name = hashlib.sha256(f"{workspace.path}\n{workspace.remote}".encode()).hexdigest()[:32]
+        folder = self._folder / f"{name}.git"
+        return Hub(self.git, folder, self._credentials, timeout_s=self.settings.network_timeout_s, log=self.log)
+
+    @asynccontextmanager
+    async def alone(self, workspace: WorkspaceConfig) -> AsyncIterator[None]:
+        """Hold a workspace against other operations of ours."""
+        lock = self._locks.setdefault(str(workspace.path), trio.Lock())
+        async with lock:
+            yield
+
+    @asynccontextmanager
+    async def at(self, workspace: WorkspaceConfig) -> AsyncIterator[Shadow]:
+        """Open our folder for a workspace.
+
+        Raises:
+            NotARepository: There is no repository that may be used.
+            GitUnusable: Git is missing or failed.
+            StorageFull: No room is left.
+        """
+        with self.failures(workspace.path):
+            repository = await trio.to_thread.run_sync(self._repository, workspace.path)
+            if self.settings.strip_remotes:
+                await self.strip(repository)
+            async with open_shadow(self.git, repository) as shadow:
+                yield shadow
+
+    def _repository(self, folder: Path) -> Repository:
+        found = find_repository(folder, self._roots)
+        if found.prefix:
+            raise NoRepository("is not the top of its repository; register that")
+        return found
+
+    @contextmanager
+    def failures(self, path: Path) -> Iterator[None]:
+        """Turn what git and the disk say into errors for the caller; their own words go to the log."""
+        try:
+            yield
+        except NoRepository as error:
+            raise NotARepository(str(path), error.reason) from error
+        except GitMissing as error:
+            raise GitUnusable("there is no git on the server's PATH") from error
+        except GitFailed as error:
+            self.log.warning("git failed", workspace=str(path), reason=str(error))
+            if "no space left" in error.said.lower() or "disk quota" in error.said.lower():
+                raise StorageFull("no room is left on the disk; nothing was overwritten") from error
+            raise GitUnusable from error
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise StorageFull("no room is left on the disk; nothing was overwritten") from error
+            self.log.warning("a workspace cannot be worked on", workspace=str(path), reason=str(error))
+            raise GitUnusable from error
+
+    async def strip(self, repository: Repository) -> None:
+        """Remove remotes, rewritten URLs and credential helpers from a workspace's settings."""
+        from clonk_gitsync.stripping import strip
+
+        await strip(self.git, repository)
+
+    # ── Committing ────────────────────────────────────────────────────────────
+
+    def work_branch(self, workspace: WorkspaceConfig, current: str | None, session: str | None = None) -> str:
+        """Return the branch that a workspace's work goes to."""
+        protected = protected_of(workspace)
+        stays = session is None and current is not None and self.policy.is_own(current)
+        if current is not None and stays and self.policy.is_protected(workspace.branch, protected):
+            return current
+        return self.policy.work_branch(workspace.branch, protected, session=session or workspace.path.name)
+
+    async def commit(self, shadow: Shadow, branch: str, message: str) -> CommitResult:
+        """Record what has changed on a branch, and check that branch out. No other branch is moved.
+
+        Raises:
+            WorkspaceBusy: The repository is in the middle of something, or another git is at work.
+            BranchDiverged: The branch has what HEAD lacks.
+        """
+        await trio.to_thread.run_sync(check_quiet, shadow.repository)
+        unmerged = await shadow.run("ls-files", "-z", "-u")
+        if unmerged.output:
+            raise WorkspaceBusy("conflict", "files are in conflict; resolve and commit them first")
+        changes = await shadow.take(self.settings.max_file_bytes)
+        left_out = tuple(diffs.shown(path) for path in changes.left_out[:MAX_NAMED])
+        current = shadow.repository.head_branch()
+        tree = await shadow.write_tree()
+        before = f"{shadow.head}^{{tree}}" if shadow.head else EMPTY_TREES[len(tree)]
+        stat = await shadow.run("diff-tree", "-r", "-z", "--raw", "--numstat", *DIFF, before, tree)
+        if not stat.output:
+            return CommitResult(commit=shadow.head, branch=current, made=False, left_out=left_out)
+        old = await self._place_for(shadow, branch, current)
+        parent = ("-p", shadow.head) if shadow.head else ()
+        text = (message.replace("\0", "").strip() + "\n").encode()
+        commit = (await shadow.run("commit-tree", tree, *parent, stdin=text, env=self.who)).text
+        await self._move(shadow, branch, commit, old)
+        if current != branch:
+            await shadow.run_real("symbolic-ref", "-m", "clonk: work on it", "HEAD", f"refs/heads/{branch}")
+        if not await shadow.keep_index():
+            self.log.info("another git is at work; the index stays", workspace=str(shadow.repository.top))
+        files, insertions, deletions = diffs.totals(stat.output)
+        return CommitResult(
+            commit=commit,
+            branch=branch,
+            made=True,
+            files_changed=files,
+            insertions=insertions,
+            deletions=deletions,
+            left_out=left_out,
+        )
+
+    def check_branch(self, workspace: WorkspaceConfig, branch: str) -> None:
+        """Refuse a branch that is protected for a workspace, or no name of one.
+
+        Raises:
+            BranchProtected: It is.
+        """
+        self.policy.check_branch(branch, protected_of(workspace))
+
+    async def create_branch(self, shadow: Shadow, name: str) -> None:
+        """Make a branch where HEAD is and check it out; files and index stay.
+
+        Raises:
+            WorkspaceBusy: The repository is in the middle of something.
+            BranchDiverged: There is another of that name.
+        """
+        await trio.to_thread.run_sync(check_quiet, shadow.repository)
+        if shadow.head is not None:
+            old = await shadow.branch(name)
+            if old is None:
+                await self._move(shadow, name, shadow.head, None)
+            elif old != shadow.head:
+                raise BranchDiverged(name, f"there is a branch {name!r} already, which is elsewhere")
+        await shadow.run_real("symbolic-ref", "-m", "clonk: work on it", "HEAD", f"refs/heads/{name}")
+
+    @property
+    def who(self) -> Mapping[str, str]:
+        """Author and committer, as git's variables."""
+        return {
+            f"GIT_{role}_{part}": value
+            for role in ("AUTHOR", "COMMITTER")
+            for part, value in (("NAME", self.settings.author_name), ("EMAIL", self.settings.author_email))
+        }
+
+    async def _place_for(self, shadow: Shadow, branch: str, current: str | None) -> str | None:
+        """Return where a branch is, when a commit on HEAD may become its next one."""
+        if branch == current:
+            return shadow.head
+        old = await shadow.branch(branch)
+        if old is None or old == shadow.head:
+            return old
+        if shadow.head is None or not await is_ancestor(shadow, old, shadow.head):
+            raise BranchDiverged(branch, f"{branch!r} has commits that what is checked out lacks; check it out first")
+        return old
+
+    async def _move(self, shadow: Shadow, branch: str, commit: str, old: str | None) -> None:
+        """Move a branch from where it was found, and from nowhere else."""
+        zeros = "0" * len(commit)
+        done = await shadow.run_real(
+            "update-ref", "--no-deref", "-m", "clonk", f"refs/heads/{branch}", commit, old or zeros, check=False
+        )
+        if done.code != 0:
+            self.log.warning("a branch cannot be moved", workspace=str(shadow.repository.top), reason=done.said[-500:])
+            raise BranchDiverged(
+                branch, f"{branch!r} cannot be moved: it was moved meanwhile, or its name is in the way"
+            )
+
+    # ── Looking ───────────────────────────────────────────────────────────────
+
+    async def diff(
+        self, shadow: Shadow, *, staged: bool, against: str | None, paths: Sequence[str], context: int, files: bool
+    ) -> tuple[Diff, str]:
+        """Return what has changed, as messages or as text; both are cut at the limit."""
+        start = shadow.head if against is None else await shadow.resolve(against)
+        if against is not None and start is None:
+            raise InvalidParams("names no commit of this repository", path="$.against")
+        left_out: list[bytes] = []
+        if not staged:
+            left_out = (await shadow.take(self.settings.max_file_bytes, throwaway=True)).left_out
+        empty = EMPTY_TREES[len(start or "0" * 40)]
+        chosen = ("--", *(f":(top,literal){path}" for path in paths)) if paths else ()
+        words = ("diff-index", "--cached", *DIFF, f"-U{context}")
+        patch = await shadow.run(*words, "-p", start or empty, *chosen, throwaway=True)
+        limit = self.settings.max_diff_bytes
+        names = tuple(diffs.shown(path) for path in left_out[:MAX_NAMED])
+        if not files:
+            text, truncated = diffs.cut(patch.output, limit)
+            if truncated:
+                text += f"\n[cut after {limit} bytes; the whole diff has {len(patch.output)}]\n"
+            return Diff(against=start, files=(), left_out=names, truncated=truncated), text
+        listed = await shadow.run(
+            *words, "--raw", "--numstat", "--no-abbrev", "-z", start or empty, *chosen, throwaway=True
+        )
+        entries = diffs.raw_entries(listed.output)
+        blobs = sorted({blob for one in entries for blob in (one.old_blob, one.new_blob) if blob.strip("0")})
+        asked = await shadow.run(
+            "cat-file", "--batch-check", stdin="".join(f"{b}\n" for b in blobs).encode(), throwaway=True
+        )
+        answers = [line.split() for line in asked.output.decode().splitlines()]
+        sizes = {words[0]: int(words[2]) for words in answers if len(words) == 3}
+        found, truncated = diffs.file_diffs(entries, patch.output, sizes, limit)
+        return Diff(against=start, files=tuple(found), left_out=names, truncated=truncated), ""
+
+    async def log_of(self, shadow: Shadow, limit: int, revision: str | None) -> tuple[LogEntry, ...]:
+        """Return commits, newest first."""
+        start = shadow.head if revision is None else await shadow.resolve(revision)
+        if revision is not None and start is None:
+            raise InvalidParams("names no commit of this repository", path="$.revision")
+        if start is None:
+            return ()
+        form = "%H%x00%P%x00%an%x00%ae%x00%aI%x00%s%x00%b%x00"
+        done = await shadow.run("log", f"--max-count={limit}", f"--format=tformat:{form}", "--no-color", start)
+        words = done.output.decode(errors="replace").split("\0")
+        entries = [words[at : at + 7] for at in range(0, len(words) - 7, 7)]
+        return tuple(
+            LogEntry(
+                commit=one[0].strip(),
+                parents=tuple(one[1].split()),
+                author=one[2],
+                email=one[3],
+                date=datetime.fromisoformat(one[4]),
+                subject=one[5],
+                body=one[6].strip(),
+            )
+            for one in entries
+        )
+
+
+def protected_of(workspace: WorkspaceConfig) -> list[str]:
+    """Return a workspace's own patterns of protected branches. Its base is a name, and no pattern."""
+    base = [] if workspace.base is None else [workspace.base.replace("[", "[[]")]
+    return [*workspace.protect, *base]
+
+
+async def is_ancestor(shadow: Shadow, older: str, newer: str) -> bool:
+    """Tell whether `newer` has all that `older` has. What is not there is no ancestor."""
+    return (await shadow.run("merge-base", "--is-ancestor", older, newer, check=False)).code == 0
+
+
+def check_quiet(repository: Repository) -> None:
+    """Refuse a repository that is in the middle of something, or that another git works on. Touches the disk.
+
+    Raises:
+        WorkspaceBusy: It is.
+    """
+    operation = repository.operation()
+    if operation is not None:
+        raise WorkspaceBusy(operation, f"the repository is in the middle of a {operation}; finish or abort it first")
+    if (repository.git_dir / "index.lock").exists():
+        raise WorkspaceBusy(
+            "index_locked", "another git is at work here, or has left .git/index.lock behind; remove it when none runs"
+        )
