@@ -253,6 +253,11 @@ class GitSync(Activation):
             await trio.to_thread.run_sync(
                 lambda: self._host.workspaces_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             )
+        return self._cloned(call, wanted, branch, depth)
+
+    async def _cloned(
+        self, call: Call, wanted: WorkspaceConfig, branch: str | None, depth: int | None
+    ) -> AsyncIterator[Cloned]:
         commit, chosen = await clone(self._bench, wanted, branch, depth, _progress(call))
         kept = await self._workspaces.register(attrs.evolve(wanted, branch=chosen))
         yield Cloned(workspace=kept, commit=commit)

@@ -30,11 +30,11 @@ def test_a_named_file_is_used_and_flags_and_variables_are_checked_too(clonk: Clo
     assert "nowhere.yaml: cannot be read" in clonk("config", "check", "--config", "nowhere.yaml").err
 
 
-def test_what_this_version_cannot_do_is_told_and_what_would_be_dangerous_stops(clonk: Clonk, place: Any) -> None:
-    (place.folder / "clonk.yaml").write_text("server: {host: 0.0.0.0}\nworkspaces: {auto_discover: true}\n")
+def test_what_is_missing_is_told_and_what_would_be_dangerous_stops(clonk: Clonk, place: Any) -> None:
+    (place.folder / "clonk.yaml").write_text("server: {host: 0.0.0.0}\nplugins: {dir: /nonexistent/clonk}\n")
     done = clonk("config", "check")
     assert done.code == 2
-    assert "note: clonk.yaml:2: workspaces.auto_discover" in done.out
+    assert "note: clonk.yaml:2: plugins.dir" in done.out
     assert "clonk.yaml:1: server.host" in done.err
     started = clonk("serve")
     assert started.code == 2
