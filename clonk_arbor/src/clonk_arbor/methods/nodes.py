@@ -1,5 +1,6 @@
 """Methods about nodes."""
 
+from abc import ABC, abstractmethod
 from typing import Annotated
 
 from clonk_arbor.branches import Branches
@@ -32,14 +33,15 @@ WRITING = (
 )
 
 
-class NodeMethods:
+class NodeMethods(ABC):
     """What `Arbor` offers about nodes."""
 
     _nodes: Nodes
     _branches: Branches
 
+    @abstractmethod
     def _check_handles(self, *contents: JsonValue) -> None:
-        raise NotImplementedError
+        """See that handles among new contents can be resolved here."""
 
     @method(narrows=True, errors=WRITING)
     async def node_create(

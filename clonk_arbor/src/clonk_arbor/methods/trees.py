@@ -1,5 +1,6 @@
 """Methods about trees as a whole."""
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
@@ -29,7 +30,7 @@ WATCH_S = 3600.0
 """Longest time of one watch, in seconds: one whose reader never comes back ends."""
 
 
-class TreeMethods:
+class TreeMethods(ABC):
     """What `Arbor` offers about trees."""
 
     _trees: Trees
@@ -39,8 +40,9 @@ class TreeMethods:
     _watch: Watch
     _retention: Retention
 
+    @abstractmethod
     def _sweep_soon(self) -> None:
-        raise NotImplementedError
+        """Have what was deleted swept in the background."""
 
     @method(target="name", errors=[ContentTooLarge])
     async def tree_create(self, name: TreeName, metadata: Metadata | None = None) -> TreeId:
