@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from clonk_gitsync.git import Git, GitFailed, GitMissing, GitTooMuch, GitTooSlow
+from clonk_gitsync.git.process import Git, GitFailed, GitMissing, GitTooMuch, GitTooSlow
 
 
 @pytest.fixture

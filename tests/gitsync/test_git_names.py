@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clonk_gitsync.git_names import problem_with_branch, problem_with_remote
+from clonk_gitsync.git.names import problem_with_branch, problem_with_remote
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from clonk_gitsync.errors import BranchProtected, RemoteNotAllowed
-from clonk_gitsync.git_names import problem_with_branch
+from clonk_gitsync.git.names import problem_with_branch
 from clonk_gitsync.policy import Policy
 from clonk_gitsync.settings import GitSyncSettings
 

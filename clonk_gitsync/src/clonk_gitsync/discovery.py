@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import trio
 
 from clonk_core.plugin import CallError, Host, Log
-from clonk_gitsync.git import Git, GitFailed, owner_of
+from clonk_gitsync.git.process import Git, GitFailed, owner_of
+from clonk_gitsync.git.repository import NoRepository, Repository, find_repository
 from clonk_gitsync.messages import WorkspaceConfig
-from clonk_gitsync.repository import NoRepository, Repository, find_repository
 from clonk_gitsync.workspaces import Workspaces
 
 MAX_DEPTH: Final = 4

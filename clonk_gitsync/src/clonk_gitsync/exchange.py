@@ -5,7 +5,6 @@ from typing import Final
 import attrs
 
 from clonk_core.plugin import InvalidParams
-from clonk_gitsync import diffs
 from clonk_gitsync.errors import (
     BranchDiverged,
     BranchProtected,
@@ -14,8 +13,10 @@ from clonk_gitsync.errors import (
     RemoteFailed,
     WorkspaceBusy,
 )
-from clonk_gitsync.git import GitFailed, OnLine
-from clonk_gitsync.hub import RemoteRefs
+from clonk_gitsync.git import diffs
+from clonk_gitsync.git.hub import RemoteRefs
+from clonk_gitsync.git.process import GitFailed, OnLine
+from clonk_gitsync.git.shadow import Shadow
 from clonk_gitsync.messages import (
     PullResult,
     PushResult,
@@ -25,7 +26,6 @@ from clonk_gitsync.messages import (
     WorkspaceConfig,
     WorkspaceStatus,
 )
-from clonk_gitsync.shadow import Shadow
 from clonk_gitsync.workbench import DIFF, EMPTY_TREES, Workbench, check_quiet, is_ancestor, protected_of
 
 SHORT: Final = 7

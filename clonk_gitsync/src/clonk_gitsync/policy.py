@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import attrs
 
 from clonk_gitsync.errors import BranchProtected, RemoteNotAllowed
-from clonk_gitsync.git_names import MAX_BRANCH, problem_with_branch, problem_with_remote
+from clonk_gitsync.git.names import MAX_BRANCH, problem_with_branch, problem_with_remote
 from clonk_gitsync.settings import GitSyncSettings
 
 _NOT_IN_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")

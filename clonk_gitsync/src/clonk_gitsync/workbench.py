@@ -12,16 +12,16 @@ from weakref import WeakValueDictionary
 import trio
 
 from clonk_core.plugin import InvalidParams, Log, StorageFull
-from clonk_gitsync import diffs
 from clonk_gitsync.credentials import Credentials
 from clonk_gitsync.errors import BranchDiverged, GitUnusable, NotARepository, WorkspaceBusy
-from clonk_gitsync.git import Git, GitFailed, GitMissing
-from clonk_gitsync.hub import Hub
+from clonk_gitsync.git import diffs
+from clonk_gitsync.git.hub import Hub
+from clonk_gitsync.git.process import Git, GitFailed, GitMissing
+from clonk_gitsync.git.repository import NoRepository, Repository, find_repository
+from clonk_gitsync.git.shadow import Shadow, open_shadow
 from clonk_gitsync.messages import CommitResult, Diff, LogEntry, WorkspaceConfig
 from clonk_gitsync.policy import Policy
-from clonk_gitsync.repository import NoRepository, Repository, find_repository
 from clonk_gitsync.settings import GitSyncSettings
-from clonk_gitsync.shadow import Shadow, open_shadow
 
 MAX_NAMED: Final = 100
 """Files that were left out and are named."""
@@ -129,7 +129,7 @@ class Workbench:
 
     async def strip(self, repository: Repository) -> None:
         """Remove remotes, rewritten URLs and credential helpers from a workspace's settings."""
-        from clonk_gitsync.stripping import strip
+        from clonk_gitsync.git.stripping import strip
 
         await strip(self.git, repository)
 

@@ -9,7 +9,7 @@ import trio
 from clonk_core.plugin import Database, InvalidParams, Transaction
 from clonk_gitsync import store
 from clonk_gitsync.errors import AlreadyRegistered, NotRegistered
-from clonk_gitsync.git_names import problem_with_branch
+from clonk_gitsync.git.names import problem_with_branch
 from clonk_gitsync.messages import WorkspaceConfig
 from clonk_gitsync.policy import Policy
 

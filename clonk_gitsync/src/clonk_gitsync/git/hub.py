@@ -17,9 +17,9 @@ import trio
 from clonk_core.plugin import Log
 from clonk_gitsync.credentials import Credentials
 from clonk_gitsync.errors import RemoteFailed, RemoteProblem
-from clonk_gitsync.git import Done, Git, GitFailed, GitTooSlow, OnLine
+from clonk_gitsync.git.process import Done, Git, GitFailed, GitTooSlow, OnLine
+from clonk_gitsync.git.shadow import Shadow
 from clonk_gitsync.policy import Remote
-from clonk_gitsync.shadow import Shadow
 
 MAX_PACKS: Final = 40
 """Packs after which they are put together: each exchange adds one."""

@@ -6,8 +6,8 @@ from typing import Final
 
 import trio
 
-from clonk_gitsync.git import Git, owner_of
-from clonk_gitsync.repository import Repository
+from clonk_gitsync.git.process import Git, owner_of
+from clonk_gitsync.git.repository import Repository
 
 SECTIONS: Final = re.compile(r"(remote|url|credential|branch|http|include|includeif)(\..*)?", re.IGNORECASE | re.DOTALL)
 """Sections that go, by their whole name. `branch` and `http` tell of remotes and hold headers with tokens, an included

@@ -19,8 +19,8 @@ from typing import BinaryIO, Final
 import attrs
 import trio
 
-from clonk_gitsync.git import Done, Git, GitFailed, Owner, owner_of
-from clonk_gitsync.repository import Repository
+from clonk_gitsync.git.process import Done, Git, GitFailed, Owner, owner_of
+from clonk_gitsync.git.repository import Repository
 
 WHO: Final = {"GIT_COMMITTER_NAME": "Clonk", "GIT_COMMITTER_EMAIL": "clonk@localhost"}
 """Who moves refs, for the workspace's reflog."""

@@ -1,0 +1,1 @@
+"""The methods of `gitsync`, by what they are about."""

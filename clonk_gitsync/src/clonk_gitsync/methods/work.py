@@ -1,0 +1,203 @@
+"""Methods that commit, push and pull."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+import trio
+
+from clonk_core.plugin import Call, CallError, Host, InvalidParams, method
+from clonk_gitsync import errors, messages
+from clonk_gitsync.automatic import Pushes
+from clonk_gitsync.exchange import Exchange
+from clonk_gitsync.git.names import problem_with_branch
+from clonk_gitsync.messages import (
+    CommitResult,
+    PullResult,
+    PushResult,
+    SyncResult,
+    WorkspaceConfig,
+    WorkspaceStatus,
+    WorkspaceSynced,
+)
+from clonk_gitsync.methods.common import COMMITTING, LONG_S, ON_DISK, WITH_REMOTE, Name
+from clonk_gitsync.settings import GitSyncSettings
+from clonk_gitsync.workbench import Workbench
+from clonk_gitsync.workspaces import Workspaces
+
+
+class WorkMethods:
+    """What `GitSync` offers to commit, push and pull."""
+
+    _host: Host
+    _settings: GitSyncSettings
+    _workspaces: Workspaces
+    _bench: Workbench
+    _exchange: Exchange
+    _pushes: Pushes
+
+    @method(target="path", errors=COMMITTING)
+    async def commit(
+        self, path: Path, message: messages.Message, branch: Name | None = None, session: Name | None = None
+    ) -> CommitResult:
+        """Commit everything that has changed, new files included, on the work branch, which is then checked out.
+
+        No hook, filter or signing program of the workspace runs. Where `auto_push` is set, the branch is pushed soon
+        after.
+
+        Args:
+            path: The folder, absolute.
+            message: The commit's message.
+            branch: On another branch that is not protected.
+            session: Whose work it is: a branch of Clonk's own is called after this session, and not after the folder.
+
+        Raises:
+            NotRegistered: It is not registered.
+            NotARepository, GitUnusable: There is no repository that may be used, or git failed.
+            WorkspaceBusy: A merge or the like is in progress, or another git is at work.
+            BranchDiverged: The branch has commits that what is checked out lacks.
+            BranchProtected: The branch is protected.
+        """
+        if not message.strip():
+            raise InvalidParams("must say something", path="$.message")
+        workspace = await self._workspaces.get(path)
+        async with self._bench.alone(workspace), self._bench.at(workspace) as shadow:
+            work = branch or self._bench.work_branch(workspace, shadow.repository.head_branch(), session)
+            self._bench.check_branch(workspace, work)
+            result = await self._bench.commit(shadow, work, message)
+        if workspace.auto_push and result.commit is not None:
+            self._pushes.add(workspace, work)
+        return result
+
+    @method(target="path", idempotent=True, deadline_s=LONG_S, errors=[*ON_DISK, *WITH_REMOTE, errors.PushRejected])
+    async def push(self, path: Path, branch: Name | None = None, force: bool = False) -> PushResult:
+        """Push what is checked out to the work branch of the remote. Nothing else there is touched.
+
+        Args:
+            path: The folder, absolute.
+            branch: To another branch that is not protected.
+            force: Overwrite what the branch has now; only for branches of Clonk's own, and only if nobody moves it
+                meanwhile.
+
+        Raises:
+            NotRegistered: It is not registered.
+            NotARepository, GitUnusable: There is no repository that may be used, or git failed.
+            BranchProtected: The branch is protected, here or by the remote.
+            RemoteNotAllowed: The configuration does not allow the remote.
+            RemoteFailed: The exchange failed.
+            PushRejected: The branch has commits that are lacking here, or the server refused.
+        """
+        return await self._exchange.push(await self._workspaces.get(path), branch, force=force)
+
+    @method(
+        target="path",
+        idempotent=True,
+        deadline_s=LONG_S,
+        errors=[*ON_DISK, errors.WorkspaceBusy, errors.BranchDiverged, errors.RemoteNotAllowed, errors.RemoteFailed],
+    )
+    async def pull(self, path: Path, branch: Name | None = None) -> PullResult:
+        """Fetch a branch and go on to it, when nothing was committed here that it lacks. Changed files stay.
+
+        Args:
+            path: The folder, absolute.
+            branch: Of the remote; the one of the name that is checked out when left out.
+
+        Raises:
+            NotRegistered: It is not registered.
+            NotARepository, GitUnusable: There is no repository that may be used, or git failed.
+            WorkspaceBusy: Changed files are in the way, or something is in progress.
+            BranchDiverged: Both sides have commits of their own.
+            RemoteNotAllowed: The configuration does not allow the remote.
+            RemoteFailed: The exchange failed.
+        """
+        if branch is not None and (problem := problem_with_branch(branch)) is not None:
+            raise InvalidParams(problem, path="$.branch")
+        return await self._exchange.pull(await self._workspaces.get(path), branch)
+
+    @method(target="path", errors=COMMITTING)
+    async def create_branch(self, path: Path, name: Name) -> WorkspaceStatus:
+        """Make a branch where HEAD is and check it out. Files stay as they are.
+
+        Args:
+            path: The folder, absolute.
+            name: Its name; when a branch of that name is there, it must be where HEAD is.
+
+        Raises:
+            NotRegistered: It is not registered.
+            NotARepository, GitUnusable: There is no repository that may be used, or git failed.
+            WorkspaceBusy: A merge or the like is in progress, or another git is at work.
+            BranchDiverged: There is another branch of that name.
+            BranchProtected: The name is protected.
+        """
+        workspace = await self._workspaces.get(path)
+        async with self._bench.alone(workspace):
+            async with self._bench.at(workspace) as shadow:
+                self._bench.check_branch(workspace, name)
+                await self._bench.create_branch(shadow, name)
+            return await self._exchange.status(workspace)
+
+    @method(
+        target="path",
+        idempotent=True,
+        deadline_s=LONG_S,
+        errors=[*COMMITTING, errors.RemoteNotAllowed, errors.RemoteFailed],
+    )
+    async def sync(self, path: Path, message: messages.Message | None = None) -> SyncResult:
+        """Commit what has changed and push it to the work branch. Repeated after a failure, it finishes what was begun.
+
+        Args:
+            path: The folder, absolute.
+            message: The commit's message.
+
+        Raises:
+            NotRegistered: It is not registered.
+            NotARepository, GitUnusable: There is no repository that may be used, or git failed.
+            WorkspaceBusy: A merge or the like is in progress, or another git is at work.
+            BranchDiverged: The branch has commits that what is checked out lacks.
+            BranchProtected: The branch is protected, here or by the remote.
+            RemoteNotAllowed: The configuration does not allow the remote.
+            RemoteFailed: The exchange failed; the commit is made, and the next sync pushes it.
+        """
+        return await self._exchange.sync(await self._workspaces.get(path), message)
+
+    @method(narrows=True, idempotent=True)
+    async def sync_all(self, call: Call, message: messages.Message | None = None) -> AsyncIterator[WorkspaceSynced]:
+        """Sync every registered workspace, several at the same time; one event for each. One that fails stops no other.
+
+        Args:
+            message: Message of the commits.
+        """
+        wanted: list[WorkspaceConfig] = []
+        after: Path | None = None
+        while page := await self._workspaces.list(1000, after):
+            wanted += [one for one in page if call.may_reach(str(one.path))]
+            after = page[-1].path
+        async with self._each(wanted, message) as results:
+            done = 0
+            async for synced in results:
+                done += 1
+                await call.progress(done, len(wanted), str(synced.path))
+                yield synced
+
+    @trio.as_safe_channel
+    async def _each(
+        self, wanted: Sequence[WorkspaceConfig], message: str | None
+    ) -> AsyncGenerator[WorkspaceSynced, None]:
+        send, receive = trio.open_memory_channel[WorkspaceSynced](0)
+        limiter = trio.CapacityLimiter(self._settings.concurrency)
+
+        async def work(one: WorkspaceConfig, results: trio.MemorySendChannel[WorkspaceSynced]) -> None:
+            async with results, limiter:
+                try:
+                    synced = WorkspaceSynced(path=one.path, result=await self._exchange.sync(one, message))
+                except CallError as error:
+                    synced = WorkspaceSynced(path=one.path, error=self._host.error_object(error))
+                await results.send(synced)
+
+        async with trio.open_nursery() as nursery:
+            async with send:
+                for one in wanted:
+                    nursery.start_soon(work, one, send.clone())
+            async with aclosing(receive):
+                async for synced in receive:
+                    yield synced
