@@ -118,7 +118,38 @@ async def test_a_context_is_right_however_the_nodes_of_its_path_came(arbor: Call
     await arbor("node_move", node_id=dense[100], parent_id=late[-1])
     expected = [*dense[:3], *late, *expected[100:]]
     context = await arbor("context_get", node_id=expected[-1])
-    assert [entry["node_id"] for entry in context["entries"]] == expected
+    nodes = await arbor("node_path", node_id=expected[-1], limit=1000)
+    assert [node["id"] for node in nodes] == expected
+    assert context["entries"] == [{"type": "node", "node_id": node["id"], "content": node["content"]} for node in nodes]
+    # With a budget, and with a handle on it, it is put together in another way.
+    few = await arbor("context_get", node_id=expected[-1], max_bytes=context["bytes"] - 1)
+    assert (few["entries"], few["left_out"]) == (context["entries"][1:], 1)
+    (last,) = await arbor(
+        "path_create", tree_id=tree_id, parent_id=expected[-1], contents=[{"$handle": {"method": "rpc.discover"}}]
+    )
+    handled = await arbor("context_get", node_id=last, resolve=False)
+    assert handled["entries"][:-1] == context["entries"]
+    assert (handled["bytes"], handled["tokens"]) == (context["bytes"], context["tokens"])
+
+
+async def test_every_json_value_comes_back_in_a_context_as_it_was_stored(arbor: Caller) -> None:
+    contents: list[Any] = [
+        'He said "no"\n\t\x00\\ \u2028 \U0001f600 \x7f',
+        {"": [None, True, 1.5e300, -0.0, 2**53, [], {}], "null": "null"},
+        "x" * 100_000,
+        [[["\\n"]]],
+        "",
+    ]
+    tree_id, ids = await arbor.tree(*contents)
+    assert [entry["content"] for entry in (await arbor("context_get", node_id=ids[-1]))["entries"]] == contents
+    for content in contents:
+        # Not beside each other, and so gone up step by step.
+        await arbor("node_create", tree_id=tree_id, parent_id=ids[0], content="beside")
+        ids += await arbor("path_create", tree_id=tree_id, parent_id=ids[-1], contents=[content])
+    context = await arbor("context_get", node_id=ids[-1])
+    assert [(entry["node_id"], entry["content"]) for entry in context["entries"]] == list(
+        zip(ids, contents * 2, strict=True)
+    )
 
 
 async def test_handles_are_resolved_and_what_cannot_be_had_is_shown_as_such(

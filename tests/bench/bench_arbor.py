@@ -69,7 +69,7 @@ def measure(*, quick: bool) -> Iterator[Figure]:
     """Give the figures."""
     size = QUICK if quick else Size()
     yield from trio.run(_inserts, size)
-    yield trio.run(_context, size)
+    yield from trio.run(_contexts, size)
     yield from trio.run(_million, size)
 
 
@@ -258,20 +258,31 @@ class _Raw:
 # ── reading ──────────────────────────────────────────────────────────────────
 
 
-async def _context(size: Size) -> Figure:
+async def _contexts(size: Size) -> list[Figure]:
     """Read a long path through the whole gateway, up to the bytes of the answer."""
+    return [
+        await _context(size, f"arbor, context_get of depth {size.depth}", batch=min(size.depth, MAX_BATCH), branches=1),
+        await _context(size, f"arbor, context_get of depth {size.depth}, branches in turns", batch=5, branches=2),
+    ]
+
+
+async def _context(size: Size, name: str, *, batch: int, branches: int) -> Figure:
+    """Read one of several branches that were written in turns, some nodes at a time."""
     with tempfile.TemporaryDirectory(prefix="clonk-bench-") as folder:
         async with open_host(Path(folder) / "host", packages=["arbor"]) as host:
             tree_id = await host.client.call("arbor.tree_create", name="long")
-            last = None
-            contents = [CONTENT] * min(size.depth, MAX_BATCH)
-            for _ in range(size.depth // len(contents)):
-                ids = await host.client.call("arbor.path_create", tree_id=tree_id, parent_id=last, contents=contents)
-                last = ids[-1]
+            ends: list[str | None] = [None] * branches
+            for _ in range(size.depth // batch):
+                for branch, end in enumerate(ends):
+                    ids = await host.client.call(
+                        "arbor.path_create", tree_id=tree_id, parent_id=end, contents=[CONTENT] * batch
+                    )
+                    ends[branch] = ids[-1]
+            last = str(ends[0])
             raw = apsw.Connection(str(Path(folder) / "host" / "arbor.db"), flags=apsw.SQLITE_OPEN_READONLY)
             took, raw_took = [], []
             for _ in range(size.contexts):
-                took.append(await _read_context(host, str(last), size.depth))
+                took.append(await _read_context(host, last, size.depth))
                 began = time.perf_counter()
                 rows = raw.execute(RAW_PATH, {"id": last}).fetchall()
                 raw_took.append((time.perf_counter() - began) * 1000)
@@ -279,7 +290,7 @@ async def _context(size: Size) -> Figure:
             raw.close()
     value = median(took)
     return Figure(
-        name=f"arbor, context_get of depth {size.depth}",
+        name=name,
         value=value,
         unit="ms",
         peer="raw apsw, step by step",

@@ -9,15 +9,19 @@ from typing import Final
 import attrs
 
 from clonk_arbor.branches import is_on_path
+from clonk_arbor.limits import MIB
 from clonk_arbor.messages import NodeId, TreeId
 from clonk_arbor.reach import Reach, everywhere, seen_place, seen_tree
 from clonk_arbor.resolve import Resolution, Resolver
-from clonk_arbor.store import nodes, walks
+from clonk_arbor.store import joined, nodes, walks
 from clonk_arbor.values import moment, read_handle
-from clonk_arbor.views import Context, Leaf, NodeEntry, NodeHandle, ObjectEntry
-from clonk_core.plugin import Database, InvalidParams, Transaction
+from clonk_arbor.views import Context, Leaf, NodeHandle, ObjectEntry
+from clonk_core.plugin import Database, InvalidParams, Transaction, Written
 
 BYTES_PER_TOKEN: Final = 4
+
+MAX_HANDLE_BYTES: Final = 64 * MIB
+"""Handles of a path are held in memory until they are resolved: no more of them than a context may hold at most."""
 
 
 @attrs.frozen
@@ -51,6 +55,26 @@ class _Path:
     texts: Sequence[str]
 
 
+@attrs.frozen
+class _Part:
+    """The part of a path that is shown.
+
+    Attributes:
+        tree_id: The tree.
+        depth: Of the node.
+        text: The entries with commas between them, the root's end first.
+        count: How many.
+        size, tokens: Of their contents.
+    """
+
+    tree_id: str
+    depth: int
+    text: str
+    count: int
+    size: int
+    tokens: int
+
+
 class Contexts:
     """Reads contexts of one realm's trees.
 
@@ -65,22 +89,29 @@ class Contexts:
         self, node_id: NodeId, budget: Budget, resolver: Resolver | None = None, reach: Reach = everywhere
     ) -> Context:
         """Return the path to a node; without a resolver its handles stay as they are."""
+        path = await self._database.read(_read_whole_path, node_id, budget, reach)
+        if path is None:
+            path = await self._fitted(node_id, budget, resolver, reach)
+        return Context(
+            tree_id=TreeId(path.tree_id),
+            node_id=node_id,
+            entries=Written(f"[{path.text}]"),
+            left_out=path.depth + 1 - path.count,
+            bytes=path.size,
+            tokens=path.tokens,
+        )
+
+    async def _fitted(self, node_id: NodeId, budget: Budget, resolver: Resolver | None, reach: Reach) -> _Part:
+        """Return as much of a path as fits, with its handles resolved."""
         path = await self._database.read(_read_path, node_id, budget, reach)
-        # Parsed as one array: a fourth of the cost of each for itself.
-        contents = json.loads(f"[{','.join(path.texts)}]")
-        entries: list[NodeEntry | ObjectEntry] = list(map(NodeEntry, path.ids, contents))
+        # Put together from the stored texts: thousands of objects would cost ten times more than reading them.
+        entries = [joined.ENTRY.format(*one) for one in zip(path.ids, path.texts, strict=True)]
         sizes = list(path.sizes)
         if "handle" in path.kinds:
             await _resolve(entries, sizes, path, resolver)
         kept, size, tokens = _fitting(sizes, budget)
-        return Context(
-            tree_id=TreeId(path.tree_id),
-            node_id=node_id,
-            entries=tuple(entries[kept - 1 :: -1]) if kept else (),
-            left_out=path.depth + 1 - kept,
-            bytes=size,
-            tokens=tokens,
-        )
+        text = ",".join(reversed(entries[:kept]))
+        return _Part(path.tree_id, path.depth, text, kept, size, tokens)
 
     async def leaves(
         self, tree_id: TreeId, limit: int, after: NodeId | None, reach: Reach = everywhere
@@ -103,9 +134,7 @@ class Contexts:
         )
 
 
-async def _resolve(
-    entries: list[NodeEntry | ObjectEntry], sizes: list[int], path: _Path, resolver: Resolver | None
-) -> None:
+async def _resolve(entries: list[str], sizes: list[int], path: _Path, resolver: Resolver | None) -> None:
     """Put what handles lead to into their places."""
     places = [place for place, kind in enumerate(path.kinds) if kind == "handle"]
     handles = [read_handle(path.texts[place]) for place in places]
@@ -114,9 +143,10 @@ async def _resolve(
     else:
         found = await resolver.resolve(handles)
     for place, handle, one in zip(places, handles, found, strict=True):
-        entries[place] = ObjectEntry(
-            node_id=entries[place].node_id, handle=handle, state=one.state, content=one.content, reason=one.reason
+        entry = ObjectEntry(
+            node_id=path.ids[place], handle=handle, state=one.state, content=one.content, reason=one.reason
         )
+        entries[place] = json.dumps(attrs.asdict(entry), ensure_ascii=False, separators=(",", ":"))
         sizes[place] = one.size
 
 
@@ -136,21 +166,41 @@ def _fitting(sizes: Sequence[int], budget: Budget) -> tuple[int, int, int]:
     return len(sizes), total, tokens
 
 
+def _read_whole_path(transaction: Transaction, node_id: str, budget: Budget, reach: Reach) -> _Part | None:
+    """Return the whole path to a node; None when some of it is over the budget, large or a handle."""
+    tree, place = seen_place(transaction, node_id, reach)
+    texts: list[str] = []
+    count = size = tokens = 0
+    for stretch in joined.stretches_up(transaction, tree.key, place.key):
+        count += stretch.count
+        size += stretch.size
+        tokens += stretch.tokens
+        is_over = size > budget.max_bytes or (budget.max_tokens is not None and tokens > budget.max_tokens)
+        if is_over or not stretch.is_plain:
+            return None
+        texts.append(stretch.text)
+    return _Part(tree.id, place.depth, ",".join(reversed(texts)), count, size, tokens)
+
+
 def _read_path(transaction: Transaction, node_id: str, budget: Budget, reach: Reach) -> _Path:
     tree, place = seen_place(transaction, node_id, reach)
     tokens_as_bytes = budget.max_bytes if budget.max_tokens is None else budget.max_tokens * BYTES_PER_TOKEN
     room = min(budget.max_bytes, tokens_as_bytes)
     rows: list[walks.Content] = []
+    handle_room = MAX_HANDLE_BYTES
     for some in walks.contents_up(transaction, tree.key, place.key):
         # Handles do not count yet: what one leads to may be smaller than the handle itself.
         sizes = [row[2] if row[1] != "handle" else 0 for row in some]
-        if sum(sizes) > room:
+        handle_room -= sum(row[2] for row in some) - sum(sizes)
+        if sum(sizes) > room or handle_room < 0:
             rows += [row for row, total in zip(some, accumulate(sizes), strict=True) if total <= room]
             break
         rows += some
         room -= sum(sizes)
-    ids, kinds, byte_counts, texts, *_rest = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return _Path(tree.id, place.depth, ids, kinds, byte_counts, texts)
+    # The large ones are read only now that they are known to fit.
+    whole = [row[3] if row[3] is not None else walks.content_of(transaction, row[5]) for row in rows]
+    ids, kinds, byte_counts, *_rest = zip(*rows, strict=True) if rows else ((), (), ())
+    return _Path(tree.id, place.depth, ids, kinds, byte_counts, whole)
 
 
 def _read_leaves(

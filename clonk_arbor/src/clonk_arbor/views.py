@@ -6,7 +6,7 @@ from typing import Literal
 import attrs
 
 from clonk_arbor.messages import Handle, Kind, NodeId, TreeId
-from clonk_core.plugin import JsonValue
+from clonk_core.plugin import JsonValue, Written
 
 ObjectState = Literal["resolved", "unresolved", "missing", "forbidden", "failed"]
 
@@ -61,7 +61,7 @@ class Context:
 
     tree_id: TreeId
     node_id: NodeId
-    entries: tuple[NodeEntry | ObjectEntry, ...]
+    entries: Written[tuple[NodeEntry | ObjectEntry, ...]]
     left_out: int
     bytes: int
     tokens: int

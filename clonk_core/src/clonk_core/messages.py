@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 import attrs
 
@@ -15,6 +15,31 @@ class AnyJson:
 
 JsonValue: TypeAlias = Annotated[Any, AnyJson()]
 """Any JSON value: None, bool, int, float, str, list or dict with string keys."""
+
+Shape = TypeVar("Shape")
+
+
+class Written(Generic[Shape]):
+    """A part of a result whose JSON text is known already, and goes out as it is.
+
+    For much that is stored as JSON: to parse it, build objects and write them again costs several times more. It is
+    annotated by what a reader finds in it, `Written[tuple[Entry, ...]]`; that is its schema. Only results and events
+    hold it; no parameter does.
+
+    Args:
+        text: One whole JSON text (RFC 8259), which nobody checks any more.
+
+    Raises:
+        ValueError: There is a line end in it: messages are told from each other by these.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        if "\n" in text or "\r" in text:
+            raise ValueError("a JSON text that is sent as it is must have no line ends")
+        self.text = text
+
 
 Outcome: TypeAlias = Literal["complete", "cancelled", "refused", "limited", "failed"]
 """How a run ended."""

@@ -31,7 +31,18 @@ from clonk_core.interfaces.hub import PluginStatus, RunSummary
 from clonk_core.interfaces.metrics import Counter, Gauge, Histogram, PluginMetrics
 from clonk_core.interfaces.runs import Following, Run
 from clonk_core.interfaces.storage import Database, Transaction
-from clonk_core.messages import Call, Caller, Done, ErrorObject, Event, Identity, JsonValue, Outcome, StopReason
+from clonk_core.messages import (
+    Call,
+    Caller,
+    Done,
+    ErrorObject,
+    Event,
+    Identity,
+    JsonValue,
+    Outcome,
+    StopReason,
+    Written,
+)
 
 if TYPE_CHECKING:
     from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
@@ -86,6 +97,7 @@ __all__ = [
     "TooLarge",
     "Transaction",
     "Unavailable",
+    "Written",
     "hookimpl",
     "method",
     "new_id",

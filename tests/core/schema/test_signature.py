@@ -13,7 +13,7 @@ from annotated_types import Ge, Interval, Len, MaxLen, MinLen, MultipleOf, Predi
 
 from clonk_core.errors import SchemaError
 from clonk_core.interfaces.runs import Following
-from clonk_core.plugin import Activation, Call, CallError, Conflict, Done, JsonValue, Pattern, method
+from clonk_core.plugin import Activation, Call, CallError, Conflict, Done, JsonValue, Pattern, Written, method
 from clonk_core.schema.registry import Registry
 
 if TYPE_CHECKING:
@@ -90,6 +90,11 @@ class Computed:
 
 
 Bare: Any = attrs.make_class("Bare", {"value": attrs.field(default=1)})
+
+
+@attrs.frozen
+class HoldsWritten:
+    inside: Written[list[int]]
 
 
 @attrs.frozen
@@ -315,6 +320,8 @@ def test_what_is_computed_or_made_afresh_has_no_default() -> None:
         (Private, "Private._hidden"),
         (Bare, "Bare.value"),
         (Holds, "Holds.inside"),
+        (Written[list[int]], "probe.take(value)"),
+        (HoldsWritten, "HoldsWritten.inside"),
         (Page, "probe.take(value)"),
         (Page[int], "probe.take(value)"),
         (Annotated[str, Ge(1)], "probe.take(value)"),
@@ -334,6 +341,11 @@ def test_what_has_no_schema_is_refused_with_its_place(annotation: Any, place: st
     with pytest.raises(SchemaError) as caught:
         schema_of(annotation)
     assert caught.value.place == place
+
+
+def test_what_is_written_already_has_the_schema_of_what_it_holds() -> None:
+    assert result_of(Written[list[int]]) == result_of(list[int])
+    assert result_of(HoldsWritten)["$defs"]["HoldsWritten"]["properties"]["inside"] == result_of(list[int])
 
 
 def test_a_result_without_a_schema_names_the_result() -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from clonk_core.errors import ActivationError, InvalidParams
 from clonk_core.messages import Done, ErrorObject
 from clonk_core.methods import Method, Parameter
-from clonk_core.plugin import Ge, JsonValue, Le, MaxLen, MinLen, Pattern
+from clonk_core.plugin import Ge, JsonValue, Le, MaxLen, MinLen, Pattern, Written
 from clonk_core.wire.converter import Converter
 
 
@@ -388,6 +388,30 @@ def test_what_json_has_no_word_for_never_goes_out(converter: Converter, value: A
         with pytest.raises(ActivationError) as caught:
             write(value)
         assert str(caught.value).startswith(f"{place}: ")
+
+
+@attrs.frozen
+class Stored:
+    rows: Written[list[Any]]
+    number: JsonValue = None
+
+
+def test_what_is_written_already_goes_out_as_it_is(converter: Converter) -> None:
+    text = '[{"b":1.50,"a":"\\n\\ud83d\\ude00"},null]'
+    assert converter.encode(Stored(Written(text))) == f'{{"rows":{text},"number":null}}'.encode()
+    assert converter.encode(Written(text)) == text.encode()
+    assert converter.unstructure(Stored(Written(text)))["rows"] == json.loads(text)
+    # Also where another part has to be written the slow way, or holds what JSON has no word for.
+    assert json.loads(converter.encode(Stored(Written(text), 2**70))) == {"rows": json.loads(text), "number": 2**70}
+    with pytest.raises(ActivationError) as caught:
+        converter.encode([Stored(Written(text)), Stored(Written(text), math.nan)])
+    assert str(caught.value).startswith("$[1].number: ")
+
+
+@pytest.mark.parametrize("text", ["[1,\n2]", '"a\r"'])
+def test_what_is_written_already_has_no_line_ends(text: str) -> None:
+    with pytest.raises(ValueError, match="line ends"):
+        Written(text)
 
 
 def test_a_value_that_holds_itself_is_the_authors_fault(converter: Converter) -> None:

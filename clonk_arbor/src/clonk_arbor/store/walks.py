@@ -12,13 +12,14 @@ import attrs
 from clonk_arbor.store import nodes
 from clonk_core.plugin import Transaction
 
-_UP: Final = (
+UP: Final = (
     "with recursive up (node) as (select :key union all"
     " select (select parent from nodes where key = node) from up where node is not null limit :limit)"
 )
-PATH: Final = f"{_UP} select {nodes.COLUMNS} from up cross join nodes n on n.key = up.node"
+PATH: Final = f"{UP} select {nodes.COLUMNS} from up cross join nodes n on n.key = up.node"
 CONTENTS: Final = (
-    f"{_UP} select n.id, n.kind, n.size, n.content, n.parent, n.key from up cross join nodes n on n.key = up.node"
+    f"{UP} select n.id, n.kind, n.size, case when n.size <= :large then n.content end, n.parent, n.key"
+    " from up cross join nodes n on n.key = up.node"
 )
 NEIGHBOURS: Final = (
     "select id, kind, size, case when size <= :large then content end, parent, key from nodes"
@@ -26,23 +27,22 @@ NEIGHBOURS: Final = (
 )
 CONTENT: Final = "select content from nodes where key = :key"
 
-_LARGE: Final = 16 * 1024
-"""Contents above this are not read before they are known to be on the path."""
+LARGE: Final = 16 * 1024
+"""Contents above this are read one by one, when they are known to be wanted."""
 
 _FIRST_SPAN: Final = 64
 _LONGEST_SPAN: Final = 4096
 _STEPS: Final = 512
-SIZES: Final = f"{_UP} select n.key, n.size from up cross join nodes n on n.key = up.node"
+SIZES: Final = f"{UP} select n.key, n.size from up cross join nodes n on n.key = up.node"
 HANDLES: Final = (
-    f"{_UP} select n.key, n.id, n.depth, n.content from up cross join nodes n on n.key = up.node"
-    " where n.kind = 'handle'"
+    f"{UP} select n.key, n.id, n.depth, n.content from up cross join nodes n on n.key = up.node where n.kind = 'handle'"
 )
 _SIBLING: Final = (
     "exists (select 1 from nodes s where s.parent = n.parent and s.key {0} n.key) or (n.parent is null and"
     " exists (select 1 from nodes s where s.tree = :tree and s.parent is null and s.key {0} n.key))"
 )
 BRANCHES: Final = (
-    f"{_UP} select n.key, n.parent, {_SIBLING.format('!=')}, {_SIBLING.format('>')}"
+    f"{UP} select n.key, n.parent, {_SIBLING.format('!=')}, {_SIBLING.format('>')}"
     " from up cross join nodes n on n.key = up.node"
 )
 
@@ -89,8 +89,8 @@ def sizes_up(transaction: Transaction, key: int, limit: int) -> list[tuple[int, 
     return [(node, size) for node, size in transaction.execute(SIZES, {"key": key, "limit": limit})]
 
 
-Content = tuple[str, str, int, str, int | None, int]
-"""Id, kind, size, content, parent and key of a node."""
+Content = tuple[str, str, int, str | None, int | None, int]
+"""Id, kind, size, content, parent and key of a node; no content where it is large."""
 
 
 def contents_up(transaction: Transaction, tree: int, key: int) -> Iterator[list[Content]]:
@@ -107,14 +107,14 @@ def contents_up(transaction: Transaction, tree: int, key: int) -> Iterator[list[
         above = found[-1][4]
         span = min(span * 2, _LONGEST_SPAN) if is_dense else _FIRST_SPAN
         if above is not None and not is_dense:
-            found = transaction.all(CONTENTS, {"key": above, "limit": _STEPS})
+            found = transaction.all(CONTENTS, {"key": above, "limit": _STEPS, "large": LARGE})
             yield found
             above = found[-1][4]
 
 
 def _contents_beside(transaction: Transaction, tree: int, key: int, span: int) -> tuple[list[Content], bool]:
     """Return what is found of a path among the nodes before one, itself the first, and whether it was most of them."""
-    bindings = {"tree": tree, "key": key, "first": key - span + 1, "large": _LARGE}
+    bindings = {"tree": tree, "key": key, "first": key - span + 1, "large": LARGE}
     rows: list[Any] = transaction.all(NEIGHBOURS, bindings)
     found = rows
     if [row[4] for row in rows[:-1]] != [row[5] for row in rows[1:]]:
@@ -124,17 +124,13 @@ def _contents_beside(transaction: Transaction, tree: int, key: int, span: int) -
             if row[5] == above:
                 found.append(row)
                 above = row[4]
-    if any(row[3] is None for row in found):
-        found = [row if row[3] is not None else _whole(transaction, row) for row in found]
     return found, len(found) * 2 > len(rows)
 
 
-def _whole(transaction: Transaction, row: Content) -> Content:
-    """Return a row with its large content."""
-    node_id, kind, size, _content, parent, key = row
-    content = transaction.one(CONTENT, {"key": key})
-    assert content is not None  # noqa: S101 - the same transaction has just seen it
-    return (node_id, kind, size, content[0], parent, key)
+def content_of(transaction: Transaction, key: int) -> str:
+    """Return the content of a node that the same transaction has seen."""
+    content: str = transaction.all(CONTENT, {"key": key})[0][0]
+    return content
 
 
 def handles_up(transaction: Transaction, key: int, limit: int) -> list[tuple[int, str, int, str]]:

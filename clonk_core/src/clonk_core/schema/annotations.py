@@ -15,7 +15,7 @@ import annotated_types
 import attrs
 
 from clonk_core.errors import SchemaError
-from clonk_core.messages import AnyJson
+from clonk_core.messages import AnyJson, Written
 from clonk_core.plugin import Pattern, Secret
 from clonk_core.schema.defaults import default_as_json
 from clonk_core.schema.docstrings import read_docstring
@@ -65,6 +65,7 @@ _HINTS: Final[Mapping[Any, str]] = {
     bytes: "JSON has no bytes; write str and say which encoding",
     set: "JSON has no sets; write list[T]",
     frozenset: "JSON has no sets; write tuple[T, ...]",
+    Written: "what comes in is decoded; only results and events hold what is written already",
     dt.timedelta: "write a number with its unit in the name, such as `delay_s: float`",
     dt.time: "write str",
 }
@@ -75,9 +76,11 @@ class TypeInspector:
 
     Attributes:
         definitions: The objects found so far, by the name under which they are referred to.
+        for_results: Whether what is described goes out: only there may JSON be written already.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, for_results: bool = False) -> None:
+        self.for_results = for_results
         self.definitions: dict[str, ObjectType] = {}
         self._names: dict[type, str] = {}
 
@@ -98,6 +101,8 @@ class TypeInspector:
             return _literal(arguments, place)
         if origin in (Union, types.UnionType):
             return self.one_of([self.describe(option, place) for option in arguments], place)
+        if origin is Written and self.for_results:
+            return self.describe(arguments[0], place)
         return self._container(annotation, place)
 
     def _class(self, annotation: Any, place: str) -> Type:

@@ -85,6 +85,7 @@ def inspect_method(
         raise SchemaError(place, "the docstring is missing: its first paragraph is what users see")
     inspector = TypeInspector()
     call_parameter, parameters, members = _parameters(function, hints, inspector, prose.members, place)
+    inspector.for_results = True
     annotation, result = _result(hints["return"], inspector, f"{place} -> result", generates=generates)
     hands_on = annotation is Following
     # A coroutine that returns the iterator may refuse before the run begins; one that yields is the run from the start.

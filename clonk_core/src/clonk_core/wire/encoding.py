@@ -14,7 +14,7 @@ import attrs
 import orjson
 
 from clonk_core.errors import ActivationError
-from clonk_core.messages import JsonValue
+from clonk_core.messages import JsonValue, Written
 from clonk_core.wire.misfit import member_path
 
 _OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -52,7 +52,7 @@ class Encoder:
     def __init__(self) -> None:
         self._plans: dict[type, _ClassPlan] = {}
         self._floatless: dict[Any, bool] = {}
-        self._search_nan = json.JSONEncoder(allow_nan=False, check_circular=False, default=self._default).encode
+        self._search_nan = json.JSONEncoder(allow_nan=False, check_circular=False, default=self._in_search).encode
 
     def encode(self, value: object, annotation: Any = None) -> bytes:
         """Return the JSON bytes of a result or an event: compact UTF-8, no line ends.
@@ -124,6 +124,10 @@ class Encoder:
             raise TypeError
         return plan.shallow(value)
 
+    def _in_search(self, value: Any) -> Any:
+        """What the search for NaN looks at in a value's place: nothing, where JSON was written already."""
+        return None if isinstance(value, Written) else self._default(value)
+
     def _plain(self, value: Any, place: str) -> Any:
         """Convert step by step, knowing the place."""
         if value is None or value is True or value is False:
@@ -149,7 +153,7 @@ class Encoder:
         if plan.shallow is _itself:
             raise ActivationError(f"{place}: a {type(value).__name__} has no JSON form")
         try:
-            shallow = plan.shallow(value)
+            shallow = json.loads(value.text) if isinstance(value, Written) else plan.shallow(value)
         except ActivationError as error:
             raise ActivationError(f"{place}: {error}") from error
         return self._plain(shallow, place)
@@ -164,6 +168,8 @@ def _shallow(kind: type) -> Callable[[Any], Any]:
     """Return the function that turns an instance into something orjson knows, one level deep."""
     if attrs.has(kind):
         return _object_function(kind)
+    if issubclass(kind, Written):
+        return _fragment
     if issubclass(kind, datetime):
         return date_time_text
     if issubclass(kind, date):
@@ -175,6 +181,10 @@ def _shallow(kind: type) -> Callable[[Any], Any]:
     if issubclass(kind, Sequence) and not issubclass(kind, list | tuple | str | bytes | bytearray | memoryview):
         return list
     return _itself
+
+
+def _fragment(value: Written[Any]) -> orjson.Fragment:
+    return orjson.Fragment(value.text)
 
 
 def _itself(value: Any) -> Any:
@@ -203,7 +213,7 @@ def _is_floatless(annotation: Any, seen: set[Any]) -> bool:
         except NameError:
             return False
         return all(_is_floatless(field.type, seen) for field in attrs.fields(annotation))
-    if typing.get_origin(annotation) is typing.Literal:
+    if typing.get_origin(annotation) in (typing.Literal, Written):
         return True
     arguments = [item for item in typing.get_args(annotation) if item is not Ellipsis]
     if typing.get_origin(annotation) is typing.Annotated:
