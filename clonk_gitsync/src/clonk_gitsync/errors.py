@@ -13,7 +13,8 @@ NotFound
 └── NotRegistered        gitsync.not_registered
 Unavailable
 ├── RemoteFailed         gitsync.remote_failed
-└── GitUnusable          gitsync.git_failed
+├── GitUnusable          gitsync.git_failed
+└── SigningFailed        gitsync.signing_failed
 """
 
 from typing import Literal, TypeAlias
@@ -132,3 +133,12 @@ class GitUnusable(Unavailable):
 
     def __init__(self, message: str = "git failed on this workspace; the server's log says why") -> None:
         super().__init__(message)
+
+
+class SigningFailed(Unavailable):
+    """A commit is to be signed (`gitsync.signing_key`) and cannot be, so it was not made; the message says why."""
+
+    kind = "gitsync.signing_failed"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"nothing was committed, since it cannot be signed: {reason}", reason=reason)

@@ -57,6 +57,7 @@ class WorkMethods:
             WorkspaceBusy: A merge or the like is in progress, or another git is at work.
             BranchDiverged: The branch has commits that what is checked out lacks.
             BranchProtected: The branch is protected.
+            SigningFailed: `gitsync.signing_key` is set, and the commit cannot be signed.
         """
         if not message.strip():
             raise InvalidParams("must say something", path="$.message")
@@ -114,7 +115,7 @@ class WorkMethods:
             raise InvalidParams(problem, path="$.branch")
         return await self._exchange.pull(await self._workspaces.get(path), branch)
 
-    @method(target="path", errors=COMMITTING)
+    @method(target="path", errors=[*ON_DISK, errors.WorkspaceBusy, errors.BranchDiverged, errors.BranchProtected])
     async def create_branch(self, path: Path, name: Name) -> WorkspaceStatus:
         """Make a branch where HEAD is and check it out. Files stay as they are.
 
@@ -157,6 +158,7 @@ class WorkMethods:
             BranchProtected: The branch is protected, here or by the remote.
             RemoteNotAllowed: The configuration does not allow the remote.
             RemoteFailed: The exchange failed; the commit is made, and the next sync pushes it.
+            SigningFailed: `gitsync.signing_key` is set, and the commit cannot be signed.
         """
         return await self._exchange.sync(await self._workspaces.get(path), message)
 
