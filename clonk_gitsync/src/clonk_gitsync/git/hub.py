@@ -18,11 +18,14 @@ from clonk_core.plugin import Log
 from clonk_gitsync.credentials import Credentials
 from clonk_gitsync.errors import RemoteFailed, RemoteProblem
 from clonk_gitsync.git.process import Done, Git, GitFailed, GitTooSlow, OnLine
-from clonk_gitsync.git.shadow import Shadow
+from clonk_gitsync.git.shadow import WHO, Shadow
 from clonk_gitsync.policy import Remote
 
 MAX_PACKS: Final = 40
 """Packs after which they are put together: each exchange adds one."""
+
+MAX_REMEMBERED: Final = 100
+"""Places of a remote's branch that are looked at: each has survived a fetch or a push."""
 
 SAID: Final[tuple[tuple[RemoteProblem, tuple[str, ...]], ...]] = (
     ("host_key", ("host key verification failed", "no matching host key", "remote host identification has changed")),
@@ -153,7 +156,14 @@ class Hub:
 
     @property
     def _environment(self) -> dict[str, str]:
-        return {"GIT_DIR": str(self.folder)}
+        # Where branches of the remote have been is remembered: a rebase asks (see `former_tips`).
+        return {
+            "GIT_DIR": str(self.folder),
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": "core.logAllRefUpdates",
+            "GIT_CONFIG_VALUE_0": "true",
+            **WHO,
+        }
 
     # ── With the remote ───────────────────────────────────────────────────────
 
@@ -232,6 +242,14 @@ class Hub:
             return None
         done = await self.run("rev-parse", "--verify", "--quiet", tracking(branch), check=False)
         return done.text if done.code == 0 else None
+
+    async def former_tips(self, branch: str) -> list[str]:
+        """Return where a branch of the remote is known to have been, the last 100 places and today's."""
+        today = await self.known_tip(branch)
+        log = self.folder / "logs" / tracking(branch)
+        text = await trio.to_thread.run_sync(lambda: log.read_text(errors="replace") if log.is_file() else "")
+        places = [word for line in text.splitlines()[-MAX_REMEMBERED:] for word in line.split(" ", 2)[:2]]
+        return list(dict.fromkeys(one for one in [*places, today or ""] if one.strip("0")))
 
     async def _exchange(
         self, remote: Remote, *arguments: str, check: bool = True, on_line: OnLine | None = None

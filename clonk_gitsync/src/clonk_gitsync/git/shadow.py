@@ -72,10 +72,12 @@ class Shadow:
             "GIT_OBJECT_DIRECTORY": str(self.folder / "objects") if throwaway else objects,
         }
         if throwaway:
-            variables["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = (
-                '"' + objects.replace("\\", "\\\\").replace('"', '\\"') + '"'
-            )
+            variables["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = _quoted(objects)
         return variables
+
+    def with_throwaway_objects(self) -> dict[str, str]:
+        """Return what lets a command that keeps its objects see those that go with the folder, too."""
+        return {"GIT_ALTERNATE_OBJECT_DIRECTORIES": _quoted(str(self.folder / "objects"))}
 
     async def run(
         self,
@@ -303,6 +305,10 @@ def _is_behind_link(top: bytes, folder: bytes, known: dict[bytes, bool]) -> bool
         is_link = os.path.islink(os.path.join(top, folder))  # noqa: PTH114, PTH118 - bytes
         known[folder] = is_link or _is_behind_link(top, os.path.dirname(folder), known)  # noqa: PTH120
     return known[folder]
+
+
+def _quoted(folder: str) -> str:
+    return '"' + folder.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _lines(paths: Iterable[bytes]) -> bytes:
