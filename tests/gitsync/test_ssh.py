@@ -47,7 +47,8 @@ class Sshd:
                 f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.folder}/host_key\n"
                 f"AuthorizedKeysFile {self.folder}/user_key.pub\nStrictModes no\nUsePAM no\nPidFile none\n"
                 "PermitRootLogin prohibit-password\nPasswordAuthentication no\nMaxStartups 100\n"
-                "SetEnv GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null\n"
+                "SetEnv GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null "
+                f"PATH={self.folder}/bin:/usr/local/bin:/usr/bin:/bin\n"
             )
             with (self.folder / "log").open("ab") as log:
                 self.process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stderr=log)

@@ -131,6 +131,7 @@ class Exchange:
                 raise PushRejected(branch, "it has commits that are lacking here")
             forced = True
         await hub.take(shadow, commit)
+        await hub.push_large(remote, shadow, commit, on_line=on_line)
         pushed = await hub.push(remote, commit, branch, expect=refs.commit, force=forced, on_line=on_line)
         if not pushed.ok:
             raise PushRejected(branch, pushed.reason or "the server refused")

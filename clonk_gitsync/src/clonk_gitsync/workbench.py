@@ -167,7 +167,10 @@ class Workbench:
         before = f"{shadow.head}^{{tree}}" if shadow.head else EMPTY_TREES[len(tree)]
         stat = await shadow.run("diff-tree", "-r", "-z", "--raw", "--numstat", *DIFF, before, tree)
         if not stat.output:
+            if changes.present:  # the content of a large file has taken the place of its pointer: no difference
+                await shadow.keep_index()
             return CommitResult(commit=shadow.head, branch=current, made=False, left_out=left_out)
+        await shadow.keep_large()
         old = await self._place_for(shadow, branch, current)
         parents = (shadow.head,) if shadow.head else ()
         commit = await self.record(shadow, tree, parents, message)
