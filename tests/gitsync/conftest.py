@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from clonk_core.app import draw, secret_keys
+from clonk_core.storage.open_secrets import open_secrets
 from clonk_core.testing.host import TestHost, open_host
 
 ENVIRON = {
@@ -64,6 +66,15 @@ class Place:
             "workspaces": {"roots": [str(self.root)]},
             "gitsync": {"allowed_remotes": [f"file://{self.bare.parent}/*"], **more},
         }
+
+
+async def keep_secret(tmp_path: Path, value: str, name: str = "forge") -> None:
+    """Keep a secret where the host that `open_gitsync` opens next reads it."""
+    folder = tmp_path / "host"
+    folder.mkdir(exist_ok=True)
+    drawn = draw(None, {}, {"storage.data_dir": str(folder)}, extra_plugins={}, entry_points=[])
+    async with open_secrets(folder, secret_keys(drawn.loaded.settings, folder)) as (store, _database):
+        await store.set("default", name, value)
 
 
 OpenHost: TypeAlias = Callable[..., AbstractAsyncContextManager[TestHost]]

@@ -1,12 +1,9 @@
 """Tokens and keys: handed to git for one exchange, and found nowhere afterwards. Real git over a real HTTP server."""
 
 import base64
-import os
-import shutil
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,10 +11,8 @@ from typing import Any
 
 import pytest
 
-from clonk_core.app import draw, secret_keys
 from clonk_core.plugin import CallError
-from clonk_core.storage.open_secrets import open_secrets
-from tests.gitsync.conftest import ENVIRON, OpenHost, Place, git
+from tests.gitsync.conftest import ENVIRON, OpenHost, Place, git, keep_secret
 
 TOKEN = "planted-token-4711"
 
@@ -113,14 +108,6 @@ def settings_for(place: Place, backend: Any, **more: Any) -> dict[str, Any]:
     }
 
 
-async def keep_secret(tmp_path: Path, value: str) -> None:
-    folder = tmp_path / "host"
-    folder.mkdir(exist_ok=True)
-    drawn = draw(None, {}, {"storage.data_dir": str(folder)}, extra_plugins={}, entry_points=[])
-    async with open_secrets(folder, secret_keys(drawn.loaded.settings, folder)) as (store, _database):
-        await store.set("default", "forge", value)
-
-
 async def test_a_token_opens_the_remote_and_is_found_nowhere(
     open_gitsync: OpenHost, place: Place, backend: Any, tmp_path: Path
 ) -> None:
@@ -203,52 +190,3 @@ async def test_a_push_that_is_cut_off_is_finished_by_the_next_sync_without_a_sec
     assert (cut["status"], finished["status"]) == ("committed", "pushed")
     assert finished["commit"] == cut["commit"]
     assert git(place.bare, "rev-list", "--count", "claude/work") == "2"
-
-
-@pytest.mark.skipif(shutil.which("sshd") is None and not Path("/usr/sbin/sshd").exists(), reason="no sshd is installed")
-@pytest.mark.parametrize("known", [True, False])
-async def test_an_ssh_key_opens_the_remote_of_a_known_host_alone(
-    open_gitsync: OpenHost, place: Place, tmp_path: Path, known: bool
-) -> None:
-    folder = tmp_path / "ssh"
-    folder.mkdir(mode=0o700)
-    for name in ("host_key", "user_key"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
-    await keep_secret(tmp_path, (folder / "user_key").read_text())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (folder / "config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nAuthorizedKeysFile {folder}/user_key.pub\n"
-        "StrictModes no\nUsePAM no\nPidFile none\nPermitRootLogin yes\n"
-    )
-    program = shutil.which("sshd") or "/usr/sbin/sshd"
-    server = subprocess.Popen([program, "-D", "-e", "-f", str(folder / "config")], stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(100):
-            with socket.socket() as trial:
-                if trial.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        key = " ".join((folder / "host_key.pub").read_text().split()[:2])
-        user = __import__("pwd").getpwuid(os.getuid()).pw_name
-        settings = {
-            "workspaces": {"roots": [str(place.root)]},
-            "gitsync": {
-                "credentials": [{"host": f"127.0.0.1:{port}", "ssh_key": "forge"}],
-                "known_hosts": [f"[127.0.0.1]:{port} {key}"] if known else [],
-            },
-        }
-        async with open_gitsync(settings) as host:
-            remote = f"ssh://{user}@127.0.0.1:{port}{place.bare}"
-            await host.client.call("gitsync.register", path=str(place.work), remote=remote, branch="main")
-            (place.work / "a.txt").write_text("changed\n")
-            if known:
-                assert (await host.client.call("gitsync.sync", path=str(place.work)))["status"] == "pushed"
-            else:
-                with pytest.raises(CallError) as caught:
-                    await host.client.call("gitsync.sync", path=str(place.work))
-                assert caught.value.data["reason"] == "host_key"
-    finally:
-        server.terminate()
-        server.wait()

@@ -198,8 +198,8 @@ async def test_line_endings_follow_gitattributes_as_with_git_itself(registered: 
 
 
 async def test_files_behind_a_filter_are_left_as_they_are(registered: TestHost, place: Place) -> None:
-    (place.work / ".gitattributes").write_text("*.bin filter=lfs diff=lfs merge=lfs -text\n")
-    (place.work / "x.bin").write_text("large\n")
+    (place.work / ".gitattributes").write_text("*.bin filter=crypt diff=crypt -text\n")
+    (place.work / "x.bin").write_text("secret\n")
     made = await registered.client.call("gitsync.commit", path=str(place.work), message="x")
     assert (made["left_out"], made["files_changed"]) == (["x.bin"], 1)
 

@@ -13,6 +13,7 @@ from clonk_gitsync.methods.work import WorkMethods
 from clonk_gitsync.methods.workspaces import WorkspaceMethods
 from clonk_gitsync.policy import Policy
 from clonk_gitsync.settings import GitSyncSettings
+from clonk_gitsync.signing import Signer
 from clonk_gitsync.workbench import Workbench
 from clonk_gitsync.workspaces import Workspaces
 
@@ -38,8 +39,10 @@ class GitSync(WorkspaceMethods, LookingMethods, WorkMethods, Activation):
         self._git = Git(home)
         self._workspaces = Workspaces(database, host.workspace_roots, self._policy)
         credentials = Credentials(settings, host.secret, tools)
+        key = settings.signing_key
+        signer = None if key is None else Signer(key, host.secret, tools, host.log)
         self._bench = Workbench(
-            settings, self._policy, self._git, host.workspace_roots, repositories, credentials, host.log
+            settings, self._policy, self._git, host.workspace_roots, repositories, credentials, host.log, signer
         )
         self._exchange = Exchange(self._bench)
         self._pushes = Pushes(self._exchange, host.log)

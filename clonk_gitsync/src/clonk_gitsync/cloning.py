@@ -10,9 +10,9 @@ import trio
 
 from clonk_core.plugin import Conflict, InvalidParams
 from clonk_gitsync.errors import RemoteFailed
-from clonk_gitsync.exchange import put_in_place
 from clonk_gitsync.git.process import OnLine, Owner, owner_of
 from clonk_gitsync.messages import WorkspaceConfig
+from clonk_gitsync.placing import put_in_place
 from clonk_gitsync.workbench import Workbench
 
 

@@ -1,7 +1,8 @@
 """What opens a remote: read from the secret store for one exchange, handed over once, kept nowhere.
 
 A token goes through a pipe that git's askpass program reads to its end: it is in no argument, variable, URL or file. An
-SSH key is a file that only we can read, for as long as the exchange takes.
+SSH key is a file that only we can read, for as long as the exchange takes; what a killed server left of it goes at the
+next start.
 """
 
 import os
@@ -22,12 +23,17 @@ from clonk_gitsync.policy import Remote
 from clonk_gitsync.settings import CredentialSettings, GitSyncSettings
 
 ASKPASS: Final = """#!/bin/sh
-# Answers git once, when it asks for the password of the one host that this exchange is with.
+# Answers git and git-lfs once, when they ask for the password of the one host that this exchange is with.
 case "$1" in
+"Username for \"$CLONK_ASKPASS_SCHEME://$CLONK_ASKPASS_HOST\"") exec printf '%s\n' "$CLONK_ASKPASS_USER" ;;
+"Password for \"$CLONK_ASKPASS_SCHEME://"*"@$CLONK_ASKPASS_HOST\"") exec cat "/dev/fd/$CLONK_ASKPASS_FD" ;;
 "Password for '"*"@$CLONK_ASKPASS_HOST': ") exec cat "/dev/fd/$CLONK_ASKPASS_FD" ;;
 esac
 exit 1
 """
+
+KEY_FOLDER: Final = "ssh-"
+"""What the names of folders begin with that hold a private key."""
 
 MAX_TOKEN: Final = 16_384
 """Bytes of a token: a pipe takes them at once."""
@@ -65,13 +71,16 @@ class Credentials:
         self._settings = settings
         self._secret = secret
         self._folder = folder
+        for left in folder.glob(f"{KEY_FOLDER}*"):  # by a server that was killed
+            shutil.rmtree(left, ignore_errors=True)
 
     @asynccontextmanager
     async def hand_over(self, remote: Remote) -> AsyncIterator[Handed]:
         """Give what git needs for one command with a remote.
 
         Raises:
-            Unavailable: A secret that the configuration names is not there, or is not what it should be.
+            Unavailable: A secret that the configuration names is not there, or is not what it should be; or the server
+                has no `ssh`.
         """
         found = self._found(remote)
         if remote.protocol == "ssh":
@@ -117,6 +126,8 @@ class Credentials:
                     "GIT_ASKPASS": str(program),
                     "CLONK_ASKPASS_FD": str(reading),
                     "CLONK_ASKPASS_HOST": remote.host,
+                    "CLONK_ASKPASS_SCHEME": remote.protocol,
+                    "CLONK_ASKPASS_USER": username,
                 },
                 options=(f"credential.username={username}",),
                 pass_fds=(reading,),
@@ -127,12 +138,15 @@ class Credentials:
 
     @asynccontextmanager
     async def _ssh(self, key: str | None) -> AsyncIterator[Handed]:
+        program = shutil.which("ssh")
+        if program is None:
+            raise Unavailable("there is no ssh on the server's PATH, which remotes over SSH need")
         known = await trio.to_thread.run_sync(
             self._write, "known_hosts", "".join(f"{line}\n" for line in self._settings.known_hosts), 0o600
         )
-        folder = await trio.to_thread.run_sync(_key_folder, key)
+        folder = await trio.to_thread.run_sync(key_folder, self._folder, key)
         try:
-            words = _ssh_words(known, None if key is None else folder / "key")
+            words = _ssh_words(program, known, None if key is None else folder / "key")
             yield Handed(
                 env={"GIT_SSH_COMMAND": " ".join(quote(word) for word in words), "GIT_SSH_VARIANT": "ssh"},
                 secret=key or "",
@@ -153,15 +167,16 @@ class Credentials:
         return path
 
 
-def _key_folder(key: str | None) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="clonk-ssh-"))
+def key_folder(tools: Path, key: str | None) -> Path:
+    """Make a folder that only we can look into, with a private key in it when there is one. Its user removes it."""
+    folder = Path(tempfile.mkdtemp(prefix=KEY_FOLDER, dir=tools))
     if key is not None:
         with os.fdopen(os.open(folder / "key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(key.strip() + "\n")
     return folder
 
 
-def _ssh_words(known_hosts: Path, key: Path | None) -> Sequence[str]:
+def _ssh_words(program: str, known_hosts: Path, key: Path | None) -> Sequence[str]:
     """Return an ssh that reads no settings but these, asks nothing and believes only the hosts that we know."""
     options = {
         "BatchMode": "yes",
@@ -180,4 +195,9 @@ def _ssh_words(known_hosts: Path, key: Path | None) -> Sequence[str]:
         "ConnectTimeout": "30",
         "IdentityFile": "none" if key is None else str(key),
     }
-    return ["ssh", "-F", "/dev/null", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
+    return [
+        program,
+        "-F",
+        "/dev/null",
+        *(word for name, value in options.items() for word in ("-o", f"{name}={value}")),
+    ]

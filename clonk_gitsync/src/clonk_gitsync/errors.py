@@ -5,6 +5,7 @@ Conflict
 ├── NotARepository       gitsync.not_a_repository
 ├── WorkspaceBusy        gitsync.workspace_busy
 ├── BranchDiverged       gitsync.branch_diverged
+├── MergeConflict        gitsync.merge_conflict
 └── PushRejected         gitsync.push_rejected
 Forbidden
 ├── RemoteNotAllowed     gitsync.remote_not_allowed
@@ -13,9 +14,11 @@ NotFound
 └── NotRegistered        gitsync.not_registered
 Unavailable
 ├── RemoteFailed         gitsync.remote_failed
-└── GitUnusable          gitsync.git_failed
+├── GitUnusable          gitsync.git_failed
+└── SigningFailed        gitsync.signing_failed
 """
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 from clonk_core.plugin import Conflict, Forbidden, NotFound, Unavailable
@@ -49,12 +52,16 @@ class NotARepository(Conflict):
 
 
 class WorkspaceBusy(Conflict):
-    """The workspace is in a state in which nothing is committed; `data.state` says which: `merge`, `index_locked`."""
+    """The workspace is in a state in which nothing is done; `data.state` says which: `merge`, `index_locked`, `dirty`.
+
+    `data.paths` names files that are in the way, at most 100.
+    """
 
     kind = "gitsync.workspace_busy"
 
-    def __init__(self, state: str, message: str) -> None:
-        super().__init__(message, state=state)
+    def __init__(self, state: str, message: str, paths: Sequence[str] = ()) -> None:
+        more = {"paths": list(paths)} if paths else {}
+        super().__init__(message, state=state, **more)
 
 
 class BranchDiverged(Conflict):
@@ -64,6 +71,25 @@ class BranchDiverged(Conflict):
 
     def __init__(self, branch: str, message: str) -> None:
         super().__init__(message, branch=branch)
+
+
+class MergeConflict(Conflict):
+    """A merge or rebase would change the same in two ways. Nothing was changed.
+
+    `data.paths` names the files, at most 100; `data.commit` the commit that a rebase could not put on the others, null
+    in a merge.
+    """
+
+    kind = "gitsync.merge_conflict"
+
+    def __init__(self, branch: str, paths: Sequence[str], commit: str | None) -> None:
+        shown = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
+        super().__init__(
+            f"{branch!r} of the remote and the commits here change the same: {shown}; nothing was changed here",
+            branch=branch,
+            paths=list(paths),
+            commit=commit,
+        )
 
 
 class PushRejected(Conflict):
@@ -132,3 +158,12 @@ class GitUnusable(Unavailable):
 
     def __init__(self, message: str = "git failed on this workspace; the server's log says why") -> None:
         super().__init__(message)
+
+
+class SigningFailed(Unavailable):
+    """A commit is to be signed (`gitsync.signing_key`) and cannot be, so it was not made; the message says why."""
+
+    kind = "gitsync.signing_failed"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"nothing was committed, since it cannot be signed: {reason}", reason=reason)

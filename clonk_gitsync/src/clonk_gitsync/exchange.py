@@ -1,4 +1,4 @@
-"""What goes between a workspace and its remote: status, push, pull, sync."""
+"""What goes from a workspace to its remote: status, push, sync. `pulling.py` brings it back."""
 
 from typing import Final
 
@@ -6,19 +6,16 @@ import attrs
 
 from clonk_core.plugin import InvalidParams
 from clonk_gitsync.errors import (
-    BranchDiverged,
     BranchProtected,
     NotARepository,
     PushRejected,
     RemoteFailed,
-    WorkspaceBusy,
 )
 from clonk_gitsync.git import diffs
 from clonk_gitsync.git.hub import RemoteRefs
-from clonk_gitsync.git.process import GitFailed, OnLine
+from clonk_gitsync.git.process import OnLine
 from clonk_gitsync.git.shadow import Shadow
 from clonk_gitsync.messages import (
-    PullResult,
     PushResult,
     StatusWord,
     SyncResult,
@@ -26,14 +23,14 @@ from clonk_gitsync.messages import (
     WorkspaceConfig,
     WorkspaceStatus,
 )
-from clonk_gitsync.workbench import DIFF, EMPTY_TREES, Workbench, check_quiet, is_ancestor, protected_of
+from clonk_gitsync.workbench import DIFF, Workbench, is_ancestor, protected_of
 
 SHORT: Final = 7
 """Characters of a commit's id that people are shown."""
 
 
 class Exchange:
-    """Brings work to remotes and back.
+    """Brings work to remotes.
 
     Args:
         bench: Works on the workspaces.
@@ -134,6 +131,7 @@ class Exchange:
                 raise PushRejected(branch, "it has commits that are lacking here")
             forced = True
         await hub.take(shadow, commit)
+        await hub.push_large(remote, shadow, commit, on_line=on_line)
         pushed = await hub.push(remote, commit, branch, expect=refs.commit, force=forced, on_line=on_line)
         if not pushed.ok:
             raise PushRejected(branch, pushed.reason or "the server refused")
@@ -146,41 +144,6 @@ class Exchange:
         if refs.default_branch is not None:
             default = refs.default_branch.replace("[", "[[]")
             self._bench.policy.check_branch(branch, [*protected, default])
-
-    # ── Pull ──────────────────────────────────────────────────────────────────
-
-    async def pull(
-        self, workspace: WorkspaceConfig, branch: str | None, *, on_line: OnLine | None = None
-    ) -> PullResult:
-        """Fetch a branch of the remote and go on to it, when nothing here is in the way."""
-        remote = self._bench.policy.remote(workspace.remote)
-        async with self._bench.alone(workspace), self._bench.at(workspace) as shadow:
-            check_quiet(shadow.repository)
-            current = shadow.repository.head_branch()
-            wanted = branch or current or workspace.branch
-            hub = self._bench.hub(workspace)
-            await hub.prepare("sha1" if shadow.head is None or len(shadow.head) == 40 else "sha256")
-            tip = await hub.fetch(remote, wanted, on_line=on_line)
-            await hub.give(shadow, tip)
-            return await self._forward(shadow, current, tip, wanted)
-
-    async def _forward(self, shadow: Shadow, current: str | None, tip: str, branch: str) -> PullResult:
-        before = shadow.head
-        if before is not None and await is_ancestor(shadow, tip, before):
-            return PullResult(updated=False, before=before, commit=before, branch=branch)
-        if before is not None and not await is_ancestor(shadow, before, tip):
-            raise BranchDiverged(
-                branch, f"{branch!r} of the remote and what is checked out have each their own commits"
-            )
-        if current is None:
-            raise WorkspaceBusy("detached", "HEAD is detached; check a branch out first")
-        await put_in_place(self._bench, shadow, before, tip)
-        zeros = "0" * len(tip)
-        await shadow.run_real(
-            "update-ref", "--no-deref", "-m", "clonk: pull", f"refs/heads/{current}", tip, before or zeros
-        )
-        await shadow.keep_index()
-        return PullResult(updated=True, before=before, commit=tip, branch=branch)
 
     # ── Sync ──────────────────────────────────────────────────────────────────
 
@@ -217,23 +180,6 @@ class Exchange:
 
 
 DEFAULT_MESSAGE: Final = "Work of a session"
-
-
-async def put_in_place(bench: Workbench, shadow: Shadow, before: str | None, commit: str) -> None:
-    """Change the files from one commit to another; what was changed here and would be lost stops it.
-
-    Raises:
-        WorkspaceBusy: Files are in the way.
-    """
-    start = before or EMPTY_TREES[len(commit)]
-    await shadow.run("update-index", "-q", "--refresh", check=False)
-    done = await shadow.run("read-tree", "-m", "-u", start, commit, check=False)
-    if done.code == 0:
-        return
-    bench.log.info("files are in the way", workspace=str(shadow.repository.top), reason=done.said[-500:])
-    if "would be overwritten" in done.said or "not uptodate" in done.said or "would be lost" in done.said:
-        raise WorkspaceBusy("dirty", "files that were changed here are in the way; commit them first")
-    raise GitFailed("read-tree", done.said[-500:])
 
 
 async def _counts(shadow: Shadow, tip: str | None) -> tuple[int, int]:

@@ -12,6 +12,7 @@ StatusWord: TypeAlias = Literal[
     "clean", "dirty", "ahead", "behind", "diverged", "merging", "detached", "missing", "no_remote"
 ]
 SyncStatus: TypeAlias = Literal["pushed", "committed", "up_to_date", "rejected"]
+PullMode: TypeAlias = Literal["ff", "merge", "rebase"]
 Source: TypeAlias = Literal["registered", "mapping", "discovered", "cloned"]
 Message = Annotated[str, MaxLen(20_000)]
 

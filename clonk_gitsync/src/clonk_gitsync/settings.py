@@ -53,6 +53,8 @@ class GitSyncSettings:
         known_hosts: Lines of a `known_hosts` file: the only keys of SSH servers that are believed.
         author_name: Who the commits are by.
         author_email: Their address.
+        signing_key: Name of the stored secret that holds a private SSH key without a passphrase, by which every commit
+            is signed; null for none. A commit that cannot be signed is not made.
         max_file_bytes: Larger files are left out of commits.
         max_diff_bytes: A diff is cut here, and says so.
         network_timeout_s: Seconds for one exchange with a remote.
@@ -70,6 +72,7 @@ class GitSyncSettings:
     author_email: Annotated[str, MaxLen(200), Pattern(r"[^<>\s\x00]+", "no angle brackets or spaces")] = (
         "clonk@localhost"
     )
+    signing_key: SecretName | None = None
     max_file_bytes: Annotated[int, Ge(1)] = 100 * 1024**2
     max_diff_bytes: Annotated[int, Ge(1024), Le(64 * 1024**2)] = 1024**2
     network_timeout_s: Annotated[float, Gt(0), Le(86_400)] = 600.0

@@ -2,7 +2,7 @@
 
 import errno
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from clonk_core.plugin import InvalidParams, Log, StorageFull
 from clonk_gitsync.credentials import Credentials
 from clonk_gitsync.errors import BranchDiverged, GitUnusable, NotARepository, WorkspaceBusy
 from clonk_gitsync.git import diffs
+from clonk_gitsync.git.commits import CommitText, ident, message_text
 from clonk_gitsync.git.hub import Hub
 from clonk_gitsync.git.process import Git, GitFailed, GitMissing
 from clonk_gitsync.git.repository import NoRepository, Repository, find_repository
@@ -22,6 +23,7 @@ from clonk_gitsync.git.shadow import Shadow, open_shadow
 from clonk_gitsync.messages import CommitResult, Diff, LogEntry, WorkspaceConfig
 from clonk_gitsync.policy import Policy
 from clonk_gitsync.settings import GitSyncSettings
+from clonk_gitsync.signing import Signer
 
 MAX_NAMED: Final = 100
 """Files that were left out and are named."""
@@ -51,6 +53,7 @@ class Workbench:
         folder: Ours; the repositories of the hub are in it.
         credentials: Opens remotes.
         log: For git's own words.
+        signer: Signs commits; they are not signed when None.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Workbench:
         folder: Path,
         credentials: Credentials,
         log: Log,
+        signer: Signer | None = None,
     ) -> None:
         self.settings = settings
         self.policy = policy
@@ -70,6 +74,7 @@ class Workbench:
         self._roots = tuple(roots)
         self._folder = folder
         self._credentials = credentials
+        self._signer = signer
         self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
 
     def hub(self, workspace: WorkspaceConfig) -> Hub:
@@ -149,6 +154,7 @@ class Workbench:
         Raises:
             WorkspaceBusy: The repository is in the middle of something, or another git is at work.
             BranchDiverged: The branch has what HEAD lacks.
+            SigningFailed: It is to be signed and cannot be.
         """
         await trio.to_thread.run_sync(check_quiet, shadow.repository)
         unmerged = await shadow.run("ls-files", "-z", "-u")
@@ -161,11 +167,13 @@ class Workbench:
         before = f"{shadow.head}^{{tree}}" if shadow.head else EMPTY_TREES[len(tree)]
         stat = await shadow.run("diff-tree", "-r", "-z", "--raw", "--numstat", *DIFF, before, tree)
         if not stat.output:
+            if changes.present:  # the content of a large file has taken the place of its pointer: no difference
+                await shadow.keep_index()
             return CommitResult(commit=shadow.head, branch=current, made=False, left_out=left_out)
+        await shadow.keep_large()
         old = await self._place_for(shadow, branch, current)
-        parent = ("-p", shadow.head) if shadow.head else ()
-        text = (message.replace("\0", "").strip() + "\n").encode()
-        commit = (await shadow.run("commit-tree", tree, *parent, stdin=text, env=self.who)).text
+        parents = (shadow.head,) if shadow.head else ()
+        commit = await self.record(shadow, tree, parents, message)
         await self._move(shadow, branch, commit, old)
         if current != branch:
             await shadow.run_real("symbolic-ref", "-m", "clonk: work on it", "HEAD", f"refs/heads/{branch}")
@@ -206,14 +214,30 @@ class Workbench:
                 raise BranchDiverged(name, f"there is a branch {name!r} already, which is elsewhere")
         await shadow.run_real("symbolic-ref", "-m", "clonk: work on it", "HEAD", f"refs/heads/{name}")
 
-    @property
-    def who(self) -> Mapping[str, str]:
-        """Author and committer, as git's variables."""
-        return {
-            f"GIT_{role}_{part}": value
-            for role in ("AUTHOR", "COMMITTER")
-            for part, value in (("NAME", self.settings.author_name), ("EMAIL", self.settings.author_email))
-        }
+    async def record(self, shadow: Shadow, tree: str, parents: Sequence[str], message: str) -> str:
+        """Make a commit by the configured author, and return its id. No branch is moved.
+
+        Raises:
+            SigningFailed: It is to be signed and cannot be.
+        """
+        who = self.who()
+        text = CommitText(tree=tree, parents=parents, author=who, committer=who, message=message_text(message))
+        return await self.write(shadow, text)
+
+    async def write(self, shadow: Shadow, text: CommitText) -> str:
+        """Write a commit, signed where a key is configured, and return its id.
+
+        Raises:
+            SigningFailed: It is to be signed and cannot be.
+        """
+        written = text.unsigned()
+        if self._signer is not None:
+            written = text.signed(await self._signer.sign(written))
+        return (await shadow.run("hash-object", "-t", "commit", "-w", "--stdin", stdin=written)).text
+
+    def who(self) -> bytes:
+        """Return author and committer of a commit that is made now, as git writes them."""
+        return ident(self.settings.author_name, self.settings.author_email)
 
     async def _place_for(self, shadow: Shadow, branch: str, current: str | None) -> str | None:
         """Return where a branch is, when a commit on HEAD may become its next one."""

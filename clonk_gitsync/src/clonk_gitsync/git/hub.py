@@ -7,7 +7,7 @@ credential is ever near the workspace, and nothing of the workspace's settings c
 
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -16,13 +16,17 @@ import trio
 
 from clonk_core.plugin import Log
 from clonk_gitsync.credentials import Credentials
-from clonk_gitsync.errors import RemoteFailed, RemoteProblem
+from clonk_gitsync.errors import GitUnusable, RemoteFailed, RemoteProblem
+from clonk_gitsync.git import lfs
 from clonk_gitsync.git.process import Done, Git, GitFailed, GitTooSlow, OnLine
-from clonk_gitsync.git.shadow import Shadow
+from clonk_gitsync.git.shadow import WHO, Shadow
 from clonk_gitsync.policy import Remote
 
 MAX_PACKS: Final = 40
 """Packs after which they are put together: each exchange adds one."""
+
+MAX_REMEMBERED: Final = 100
+"""Places of a remote's branch that are looked at: each has survived a fetch or a push."""
 
 SAID: Final[tuple[tuple[RemoteProblem, tuple[str, ...]], ...]] = (
     ("host_key", ("host key verification failed", "no matching host key", "remote host identification has changed")),
@@ -31,6 +35,7 @@ SAID: Final[tuple[tuple[RemoteProblem, tuple[str, ...]], ...]] = (
         "authentication",
         (
             "authentication failed",
+            "authorization error",
             "could not read username",
             "could not read password",
             "permission denied (",
@@ -153,7 +158,14 @@ class Hub:
 
     @property
     def _environment(self) -> dict[str, str]:
-        return {"GIT_DIR": str(self.folder)}
+        # Where branches of the remote have been is remembered: a rebase asks (see `former_tips`).
+        return {
+            "GIT_DIR": str(self.folder),
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": "core.logAllRefUpdates",
+            "GIT_CONFIG_VALUE_0": "true",
+            **WHO,
+        }
 
     # ── With the remote ───────────────────────────────────────────────────────
 
@@ -226,6 +238,47 @@ class Hub:
         await self.run("update-ref", tracking(branch), commit)
         return Pushed(ok=True)
 
+    async def push_large(self, remote: Remote, shadow: Shadow, commit: str, *, on_line: OnLine | None) -> None:
+        """Upload the large files of a commit that the remote's branches lack, as far as they are here.
+
+        Raises:
+            RemoteFailed: It did not work.
+            GitFailed: They cannot be read.
+            GitUnusable: There are some, and no git-lfs.
+        """
+        repository = shadow.repository
+        if not await trio.to_thread.run_sync((repository.common_dir / "lfs" / "objects").is_dir):
+            return
+        wanted = await self._pointers(commit)
+        oids = await trio.to_thread.run_sync(lfs.take, repository.common_dir, self.folder, wanted)
+        if len(oids) < len(wanted):
+            self._log.info(
+                "large files are not here and not uploaded",
+                workspace=str(repository.top),
+                count=len(wanted) - len(oids),
+            )
+        if oids and self._git.lfs_program is None:
+            raise GitUnusable("the commits hold large files, and there is no git-lfs on the server's PATH")
+        options = lfs.push_options(remote.url, remote.protocol)
+        for some in batched(oids, lfs.PER_COMMAND):
+            words = ("lfs", "push", "--object-id", remote.url)
+            await self._exchange(remote, *words, *some, options=options, on_line=on_line)
+        await trio.to_thread.run_sync(lfs.forget, self.folder, oids)
+
+    async def _pointers(self, commit: str) -> list[lfs.Pointer]:
+        small = f"--filter=blob:limit={lfs.POINTER_BYTES.stop}"
+        listed = await self.run(
+            "rev-list", "--objects", "--no-object-names", small, commit, "--not", "--remotes=origin"
+        )
+        asked = await self.run("cat-file", "--batch-check", stdin=listed.output)
+        blobs = [
+            line.split()[0] + b"\n"
+            for line in asked.output.splitlines()
+            if line.split()[1] == b"blob" and int(line.split()[2]) in lfs.POINTER_BYTES
+        ]
+        read = await self.run("cat-file", "--batch", stdin=b"".join(blobs))
+        return list(dict.fromkeys(lfs.pointers(read.output)))
+
     async def known_tip(self, branch: str) -> str | None:
         """Return where a branch of the remote was at the last exchange; None when it is not known."""
         if not await trio.to_thread.run_sync((self.folder / "HEAD").is_file):
@@ -233,8 +286,21 @@ class Hub:
         done = await self.run("rev-parse", "--verify", "--quiet", tracking(branch), check=False)
         return done.text if done.code == 0 else None
 
+    async def former_tips(self, branch: str) -> list[str]:
+        """Return where a branch of the remote is known to have been, the last 100 places and today's."""
+        today = await self.known_tip(branch)
+        log = self.folder / "logs" / tracking(branch)
+        text = await trio.to_thread.run_sync(lambda: log.read_text(errors="replace") if log.is_file() else "")
+        places = [word for line in text.splitlines()[-MAX_REMEMBERED:] for word in line.split(" ", 2)[:2]]
+        return list(dict.fromkeys(one for one in [*places, today or ""] if one.strip("0")))
+
     async def _exchange(
-        self, remote: Remote, *arguments: str, check: bool = True, on_line: OnLine | None = None
+        self,
+        remote: Remote,
+        *arguments: str,
+        options: Sequence[str] = (),
+        check: bool = True,
+        on_line: OnLine | None = None,
     ) -> Done:
         async with self._credentials.hand_over(remote) as handed:
             try:
@@ -242,7 +308,7 @@ class Hub:
                     *arguments,
                     cwd=self.folder,
                     env={**self._environment, "GIT_ALLOW_PROTOCOL": remote.protocol, **handed.env},
-                    options=handed.options,
+                    options=(*handed.options, *options),
                     pass_fds=handed.pass_fds,
                     limit_s=self._timeout_s,
                     check=False,
@@ -310,6 +376,12 @@ UNPACK: Final = ("index-pack", "--stdin", "--fix-thin")
 def tracking(branch: str) -> str:
     """Return the ref that remembers where a branch of the remote is."""
     return f"refs/remotes/origin/{branch}"
+
+
+def batched(words: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Yield a sequence in parts of at most `size`."""
+    for start in range(0, len(words), size):
+        yield words[start : start + size]
 
 
 def _revisions(commit: str, have: Sequence[str]) -> bytes:

@@ -2,7 +2,8 @@
 
 So files are read, recorded and put in place without the workspace's own settings, in which it could have named programs
 to be run with our rights: filters, drivers, monitors, hooks. A filter that no settings define does nothing; files that
-want one are left alone, since without it they would be recorded as what they are not.
+want one are left alone, since without it they would be recorded as what they are not. The one exception is large files
+(`lfs.py`), where the server has git-lfs.
 
 The folder is made for one operation and goes with it. It belongs to the workspace's owner.
 """
@@ -19,6 +20,7 @@ from typing import BinaryIO, Final
 import attrs
 import trio
 
+from clonk_gitsync.git import lfs
 from clonk_gitsync.git.process import Done, Git, GitFailed, Owner, owner_of
 from clonk_gitsync.git.repository import Repository
 
@@ -51,6 +53,8 @@ class Shadow:
         self.folder = folder
         self.index = folder / "index"
         self.head = head
+        program = git.lfs_program
+        self._filters = () if program is None else lfs.filter_options(program, folder / "lfs")
 
     @property
     def repository(self) -> Repository:
@@ -72,10 +76,12 @@ class Shadow:
             "GIT_OBJECT_DIRECTORY": str(self.folder / "objects") if throwaway else objects,
         }
         if throwaway:
-            variables["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = (
-                '"' + objects.replace("\\", "\\\\").replace('"', '\\"') + '"'
-            )
+            variables["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = _quoted(objects)
         return variables
+
+    def with_throwaway_objects(self) -> dict[str, str]:
+        """Return what lets a command that keeps its objects see those that go with the folder, too."""
+        return {"GIT_ALTERNATE_OBJECT_DIRECTORIES": _quoted(str(self.folder / "objects"))}
 
     async def run(
         self,
@@ -96,7 +102,7 @@ class Shadow:
             *arguments,
             cwd=self._repository.top,
             env={**self.environment(throwaway=throwaway), **(env or {})},
-            options=(f"core.excludesFile={exclude}",),
+            options=(f"core.excludesFile={exclude}", *self._filters),
             stdin=stdin,
             stdout=stdout,
             owner=self._owner,
@@ -159,15 +165,20 @@ class Shadow:
             return changes
         asked = await self.run("check-attr", "-z", "--stdin", "filter", stdin=_lines(changes.present))
         words = asked.output.split(b"\0")
-        filtered = {
-            path
-            for path, value in zip(words[0::3], words[2::3], strict=False)
-            if value not in {b"unspecified", b"unset", b""}
-        }
+        harmless = {b"unspecified", b"unset", b"", *((lfs.ATTRIBUTE,) if self._filters else ())}
+        filtered = {path for path, value in zip(words[0::3], words[2::3], strict=False) if value not in harmless}
         if not filtered:
             return changes
         present = [path for path in changes.present if path not in filtered]
         return Changes(present, changes.gone, sorted([*changes.left_out, *filtered]))
+
+    async def keep_large(self) -> None:
+        """Keep the contents of the large files that `take` has taken in, in the workspace's repository.
+
+        Raises:
+            OSError: It cannot be done.
+        """
+        await trio.to_thread.run_sync(lfs.keep, self.folder / "lfs", self._repository.common_dir, self._owner)
 
     async def write_tree(self, *, throwaway: bool = False) -> str:
         """Return the tree of the index.
@@ -303,6 +314,10 @@ def _is_behind_link(top: bytes, folder: bytes, known: dict[bytes, bool]) -> bool
         is_link = os.path.islink(os.path.join(top, folder))  # noqa: PTH114, PTH118 - bytes
         known[folder] = is_link or _is_behind_link(top, os.path.dirname(folder), known)  # noqa: PTH120
     return known[folder]
+
+
+def _quoted(folder: str) -> str:
+    return '"' + folder.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _lines(paths: Iterable[bytes]) -> bytes:

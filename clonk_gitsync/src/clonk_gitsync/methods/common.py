@@ -8,7 +8,13 @@ from clonk_gitsync import errors
 from clonk_gitsync.git.process import OnLine
 
 ON_DISK: Final = (errors.NotRegistered, errors.NotARepository, errors.GitUnusable)
-COMMITTING: Final = (*ON_DISK, errors.WorkspaceBusy, errors.BranchDiverged, errors.BranchProtected)
+COMMITTING: Final = (
+    *ON_DISK,
+    errors.WorkspaceBusy,
+    errors.BranchDiverged,
+    errors.BranchProtected,
+    errors.SigningFailed,
+)
 WITH_REMOTE: Final = (errors.RemoteNotAllowed, errors.RemoteFailed, errors.BranchProtected)
 LONG_S: Final = 900.0
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import trio
 
 from clonk_core.plugin import Call, CallError, Host, InvalidParams, method
-from clonk_gitsync import errors, messages
+from clonk_gitsync import errors, messages, pulling
 from clonk_gitsync.automatic import Pushes
 from clonk_gitsync.exchange import Exchange
 from clonk_gitsync.git.names import problem_with_branch
 from clonk_gitsync.messages import (
     CommitResult,
+    PullMode,
     PullResult,
     PushResult,
     SyncResult,
@@ -57,6 +58,7 @@ class WorkMethods:
             WorkspaceBusy: A merge or the like is in progress, or another git is at work.
             BranchDiverged: The branch has commits that what is checked out lacks.
             BranchProtected: The branch is protected.
+            SigningFailed: `gitsync.signing_key` is set, and the commit cannot be signed.
         """
         if not message.strip():
             raise InvalidParams("must say something", path="$.message")
@@ -93,28 +95,38 @@ class WorkMethods:
         target="path",
         idempotent=True,
         deadline_s=LONG_S,
-        errors=[*ON_DISK, errors.WorkspaceBusy, errors.BranchDiverged, errors.RemoteNotAllowed, errors.RemoteFailed],
+        errors=[*COMMITTING, errors.MergeConflict, errors.RemoteNotAllowed, errors.RemoteFailed],
     )
-    async def pull(self, path: Path, branch: Name | None = None) -> PullResult:
-        """Fetch a branch and go on to it, when nothing was committed here that it lacks. Changed files stay.
+    async def pull(self, path: Path, branch: Name | None = None, mode: PullMode = "ff") -> PullResult:
+        """Fetch a branch and go on to it. Files that are changed and not committed stay, or stop it.
+
+        It works whole or not at all: on a conflict, and when files are in the way, everything stays as it was. No hook,
+        filter or merge driver of the workspace runs.
 
         Args:
             path: The folder, absolute.
             branch: Of the remote; the one of the name that is checked out when left out.
+            mode: What is done when commits were made here that the branch lacks. `ff` refuses; `merge` makes a commit
+                that joins both; `rebase` puts the commits that are only here on the branch, by their authors, at most
+                500 and no merges among them. What the remote's branch once had and was rewritten since is not taken
+                along. A protected branch that is checked out only goes forward.
 
         Raises:
             NotRegistered: It is not registered.
             NotARepository, GitUnusable: There is no repository that may be used, or git failed.
-            WorkspaceBusy: Changed files are in the way, or something is in progress.
-            BranchDiverged: Both sides have commits of their own.
+            WorkspaceBusy: Changed files are in the way, `data.paths` names them; or something is in progress.
+            BranchDiverged: Both sides have commits of their own, which `mode` does not join or cannot.
+            MergeConflict: Both sides change the same; `data.paths` names the files.
+            BranchProtected: Both would be joined on a protected branch.
+            SigningFailed: `gitsync.signing_key` is set, and a commit cannot be signed.
             RemoteNotAllowed: The configuration does not allow the remote.
             RemoteFailed: The exchange failed.
         """
         if branch is not None and (problem := problem_with_branch(branch)) is not None:
             raise InvalidParams(problem, path="$.branch")
-        return await self._exchange.pull(await self._workspaces.get(path), branch)
+        return await pulling.pull(self._bench, await self._workspaces.get(path), branch, mode)
 
-    @method(target="path", errors=COMMITTING)
+    @method(target="path", errors=[*ON_DISK, errors.WorkspaceBusy, errors.BranchDiverged, errors.BranchProtected])
     async def create_branch(self, path: Path, name: Name) -> WorkspaceStatus:
         """Make a branch where HEAD is and check it out. Files stay as they are.
 
@@ -157,6 +169,7 @@ class WorkMethods:
             BranchProtected: The branch is protected, here or by the remote.
             RemoteNotAllowed: The configuration does not allow the remote.
             RemoteFailed: The exchange failed; the commit is made, and the next sync pushes it.
+            SigningFailed: `gitsync.signing_key` is set, and the commit cannot be signed.
         """
         return await self._exchange.sync(await self._workspaces.get(path), message)
 
