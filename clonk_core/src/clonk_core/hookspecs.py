@@ -88,3 +88,13 @@ def clonk_checks(  # type: ignore[empty-body]
         secret: As `Host.secret`: reads a stored secret, for a check to use and not to show.
         setting_origin: As `Host.setting_origin`: tells where a setting came from.
     """
+
+
+@hookspec
+def clonk_hookspecs() -> object:  # type: ignore[empty-body]
+    """Return a module with hooks of the package's own, which other packages implement for it.
+
+    They are functions marked with `clonk_core.plugin.hookspec`, documented like these, with names that begin with the
+    entry point's name: `gitsync_forges`. Who implements one marks it with `hookimpl` and imports nothing of the package
+    that asks; where that is not installed, nobody asks. The package asks with `host.ask`.
+    """

@@ -24,7 +24,7 @@ from clonk_core.errors import (
     TooLarge,
     Unavailable,
 )
-from clonk_core.hookspecs import hookimpl
+from clonk_core.hookspecs import hookimpl, hookspec
 from clonk_core.ids import new_id
 from clonk_core.interfaces.host import Host, Log, SettingOrigin
 from clonk_core.interfaces.hub import PluginStatus, RunSummary
@@ -99,6 +99,7 @@ __all__ = [
     "Unavailable",
     "Written",
     "hookimpl",
+    "hookspec",
     "method",
     "new_id",
 ]

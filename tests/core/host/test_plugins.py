@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from clonk_core.host.discovery import load_plugins
-from clonk_core.plugin import Activation, Call, CallError, Host, hookimpl, method
+from clonk_core.plugin import Activation, Call, CallError, Host, hookimpl, hookspec, method
 from clonk_core.testing.host import TestHost, open_host
 
 GOOD = '''
@@ -442,3 +442,87 @@ def test_tracing_prints_each_hook_call(
     printed = capsys.readouterr().err
     assert "hook clonk_commands() -> commands" in printed
     assert "this one" in printed
+
+
+class Colours(Activation):
+    """Asks other packages for colours."""
+
+    namespace = "colours"
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    @method(scope="read")
+    async def all(self) -> dict[str, tuple[str, ...]]:
+        """Return the colours of each package."""
+        return {name: tuple(found) for name, found in self._host.ask("paint_colours", dark=True)}
+
+
+class _ColourHooks:
+    @staticmethod
+    @hookspec
+    def paint_colours(host: Host, dark: bool) -> Any:
+        """Return names of colours."""
+
+
+class _Paint:
+    @hookimpl
+    def clonk_hookspecs(self) -> object:
+        return _ColourHooks
+
+    @hookimpl
+    def clonk_activations(self, host: Host) -> Any:
+        return [Colours(host)]
+
+
+class _Reds:
+    @hookimpl
+    def paint_colours(self, host: Host) -> Any:
+        return ["red", f"tenant:{host.tenant}"]
+
+
+class _Blues:
+    @hookimpl
+    def paint_colours(self, dark: bool) -> Any:
+        return ["navy" if dark else "blue"]
+
+
+class _BrokenColours:
+    @hookimpl
+    def paint_colours(self) -> Any:
+        raise RuntimeError("out of paint")
+
+
+class _WrongColours:
+    @hookimpl
+    def paint_colours(self, shade: str) -> Any:
+        return ["none"]
+
+
+async def test_a_package_asks_others_by_a_hook_of_its_own_and_one_that_fails_is_left_out(tmp_path: Path) -> None:
+    plugins = {"reds": _Reds(), "broken": _BrokenColours(), "paint": _Paint(), "blues": _Blues()}
+    async with open_host(tmp_path / "data", plugins=plugins) as host:
+        assert await host.client.call("colours.all") == {"reds": ["red", "tenant:default"], "blues": ["navy"]}
+        assert "out of paint" in host.log_text
+        assert _status(host, "broken").state == "loaded"
+
+
+@pytest.mark.parametrize("first", ["wrong", "paint"])
+async def test_a_plugin_that_implements_another_ones_hook_wrongly_is_left_out(tmp_path: Path, first: str) -> None:
+    both = {"wrong": _WrongColours(), "paint": _Paint()}
+    plugins = dict(sorted(both.items(), key=lambda one: one[0] != first))
+    async with open_host(tmp_path / "data", plugins=plugins) as host:
+        assert await host.client.call("colours.all") == {}
+        assert _status(host, "wrong").state == "failed"
+        assert "shade" in _status(host, "wrong").error
+
+
+async def test_a_package_cannot_bring_hooks_in_another_ones_name(tmp_path: Path) -> None:
+    async with open_host(tmp_path / "data", plugins={"brush": _Paint(), "reds": _Reds()}) as host:
+        assert _status(host, "brush").state == "failed"
+        assert "brush_" in _status(host, "brush").error
+
+
+async def test_a_hook_that_nobody_asks_does_no_harm(tmp_path: Path) -> None:
+    async with open_host(tmp_path / "data", plugins={"reds": _Reds()}) as host:
+        assert _status(host, "reds").state == "loaded"

@@ -41,6 +41,6 @@ async def pages() -> Mapping[str, str]:
         "cli.md": cli_page(),
         "configuration.md": reference({name: type(one) for name, one in blueprint.loaded.sections.items()}),
         "errors.md": errors_page(methods),
-        "hooks.md": hooks_page(),
+        "hooks.md": hooks_page(blueprint.plugins.specs),
         "methods.md": methods_page(methods),
     }

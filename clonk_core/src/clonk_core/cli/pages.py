@@ -2,9 +2,9 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
 import docstring_parser
 
@@ -48,6 +48,12 @@ A plugin tells Clonk what it offers by implementing hooks, all of them plain fun
 arguments than are offered. `CLONK_TRACE_HOOKS=1` prints each call with its results.
 """
 
+_FURTHER_HOOKS: Final = """\
+# Hooks of packages
+
+Asked by another package and not by the host, so each works where that package is installed and does no harm elsewhere.
+"""
+
 _CLI_HEAD = f"""\
 # Command line
 
@@ -79,16 +85,27 @@ def errors_page(methods: Sequence[Method]) -> str:
     return _ERRORS_HEAD + "\n".join([*rows, *(table if further else [])]) + "\n"
 
 
-def hooks_page() -> str:
-    """Return the reference of every hook."""
+def hooks_page(further: Mapping[str, Callable[..., Any]]) -> str:
+    """Return the reference of every hook.
+
+    Args:
+        further: Those that packages ask each other.
+    """
     parts = [_HOOKS_HEAD]
     for name, function in vars(hookspecs).items():
-        if not hasattr(function, f"{hookspecs.PROJECT}_spec"):
-            continue
-        arguments = ", ".join(inspect.signature(function).parameters)
-        parts.append(f"## `{name}({arguments})`\n")
-        parts.append("\n".join(_prose(inspect.getdoc(function) or "")))
+        if hasattr(function, f"{hookspecs.PROJECT}_spec"):
+            parts += _hook(name, function)
+    if further:
+        parts.append(_FURTHER_HOOKS)
+    for name, function in further.items():
+        parts += _hook(name, function)
     return _joined(parts)
+
+
+def _hook(name: str, function: Callable[..., Any]) -> Iterator[str]:
+    arguments = ", ".join(inspect.signature(function).parameters)
+    yield f"## `{name}({arguments})`\n"
+    yield "\n".join(_prose(inspect.getdoc(function) or ""))
 
 
 def cli_page() -> str:

@@ -3,9 +3,10 @@
 import inspect
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -57,12 +58,18 @@ class Plugin:
 
 
 class Plugins:
-    """The plugins of one host, around one pluggy manager of its own."""
+    """The plugins of one host, around one pluggy manager of its own.
+
+    Attributes:
+        all: They, in the order they were found.
+        specs: Hooks that plugins ask each other, beside the host's own.
+    """
 
     def __init__(self) -> None:
         self.manager = pluggy.PluginManager(hookspecs.PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self.all: list[Plugin] = []
+        self.specs: dict[str, Callable[..., Any]] = {}
         if os.environ.get("CLONK_TRACE_HOOKS") == "1":
             self.manager.add_hookcall_monitoring(_trace_before, _trace_after)
 
@@ -90,10 +97,49 @@ class Plugins:
             self.manager.register(plugin.target, name=plugin.name)
         except Exception as error:  # noqa: BLE001 - every member of a foreign object is looked at
             plugin.fail(f"its hooks cannot be registered: {' '.join(str(error).split())[:500]}")
-            # A half-registered plugin would take part in later calls.
-            if self.manager.has_plugin(plugin.name):
-                self.manager.unregister(name=plugin.name)
-            plugin.target = None
+            self._take_out(plugin)
+            return
+        try:
+            self._take_specs(plugin)
+        except Exception as error:  # noqa: BLE001 - members of a foreign object are looked at
+            plugin.fail(
+                str(error) if isinstance(error, PluginError) else f"its hook clonk_hookspecs: {describe(error)}"
+            )
+            self._take_out(plugin)
+
+    def _take_out(self, plugin: Plugin) -> None:
+        """Forget a plugin's hooks; a half-registered one would take part in later calls."""
+        if self.manager.has_plugin(plugin.name):
+            self.manager.unregister(name=plugin.name)
+        plugin.target = None
+
+    def _take_specs(self, plugin: Plugin) -> None:
+        """Take in the hooks of a plugin's own. Whoever implements one with other arguments is marked as failed.
+
+        Raises:
+            PluginError: There is something wrong with them; none is taken in.
+        """
+        specs = specs_of(self.call(plugin, "clonk_hookspecs"))
+        beginning = plugin.name.replace("-", "_") + "_"
+        for name in specs:
+            if not name.startswith(beginning) or name.startswith(f"{hookspecs.PROJECT}_"):
+                raise PluginError(f"its hook {name} must have a name that begins with {beginning!r}")
+            if name in self.specs:
+                raise PluginError(f"there is a hook {name} already")
+        for name, spec in specs.items():
+            self._take_out_misfits(name, frozenset(inspect.signature(spec).parameters))
+            self.manager.add_hookspecs(SimpleNamespace(**{name: spec}))
+            self.specs[name] = spec
+
+    def _take_out_misfits(self, hook: str, offered: frozenset[str]) -> None:
+        """Take out the plugins that implement a hook with arguments that it does not offer."""
+        caller = getattr(self.manager.hook, hook, None)
+        for implementation in () if caller is None else caller.get_hookimpls():
+            unknown = sorted(set(implementation.argnames) - offered)
+            if unknown:
+                other = next(one for one in self.all if one.name == implementation.plugin_name)
+                other.fail(f"its hooks cannot be registered: {hook} has no argument {', '.join(unknown)}")
+                self._take_out(other)
 
     def _objection(self, plugin: Plugin) -> str | None:
         """Return why a plugin cannot be taken in, None when it can."""
@@ -233,6 +279,12 @@ def _from_file(path: Path, disabled: bool) -> Plugin:
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything when it is imported
         plugin.fail(f"it cannot be imported: {describe(error)}")
     return plugin
+
+
+def specs_of(given: object) -> dict[str, Callable[..., Any]]:
+    """Return the functions of a module or an object that are marked as hooks, by name."""
+    found = ((name, getattr(given, name)) for name in dir(given) if not name.startswith("_"))
+    return {name: one for name, one in found if callable(one) and hasattr(one, f"{hookspecs.PROJECT}_spec")}
 
 
 def _named(value: object) -> str:

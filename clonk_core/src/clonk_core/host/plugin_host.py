@@ -46,6 +46,8 @@ class RealmView(Protocol):
 
     def has(self, method: str) -> bool: ...
 
+    def ask(self, hook: str, arguments: Mapping[str, Any]) -> Sequence[tuple[str, Any]]: ...
+
     async def call_inside(self, method: str, params: JsonValue, caller: Caller) -> Reply: ...
 
     async def start_inside(self, method: str, params: JsonValue, caller: Caller) -> Following: ...
@@ -116,6 +118,9 @@ class PluginHost:
 
     def has(self, method: str) -> bool:
         return self._realm.has(method)
+
+    def ask(self, hook: str, /, **arguments: Any) -> Sequence[tuple[str, Any]]:
+        return self._realm.ask(hook, arguments)
 
     async def call(self, method: str, /, **params: JsonValue) -> JsonValue:
         answer = await self._realm.call_inside(method, params, self.caller)

@@ -94,6 +94,7 @@ class Realm:
         self.audit_reader: AuditReader | None = None
         self._open_audit = open_audit
         self.invoker: Invoker
+        self._hosts: dict[str, PluginHost] = {}
         self._sections = sections
         self._origins = origins
         self._secret_keys = secret_keys
@@ -134,6 +135,19 @@ class Realm:
     def has(self, method: str) -> bool:
         """Tell whether a method of that name is there."""
         return method in self.registry
+
+    def ask(self, hook: str, arguments: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
+        """Ask every plugin a hook that another one has brought, and return the answers of those that implement it."""
+        answers: list[tuple[str, Any]] = []
+        for plugin in self.plugins.loaded if hook in self.plugins.specs else ():
+            try:
+                answer = self.plugins.call(plugin, hook, host=self._hosts[plugin.name], **arguments)
+            except PluginError as error:
+                self.log.warning("a plugin's hook failed", plugin=plugin.name, reason=str(error))
+                continue
+            if answer is not None:
+                answers.append((plugin.name, answer))
+        return answers
 
     async def start_inside(self, method: str, params: JsonValue, caller: Caller) -> Following:
         """Call a streaming method for an activation; see `call_inside`."""
@@ -265,7 +279,8 @@ class Realm:
         self.invoker = Invoker(self.converter, self.runs, self.current)
         for plugin in self.plugins.loaded:
             section, log = self._sections.get(plugin.name), self._logs.get(plugin.name)
-            await self._loader.load(plugin, PluginHost(plugin.name, realm=self, settings=section, log=log), stack)
+            self._hosts[plugin.name] = PluginHost(plugin.name, realm=self, settings=section, log=log)
+            await self._loader.load(plugin, self._hosts[plugin.name], stack)
         self.metrics.know_methods(method.name for method in self.registry)
 
     async def _open_secrets(self) -> None:

@@ -150,6 +150,17 @@ class Host(Protocol):
     def has(self, method: str) -> bool:
         """Tell whether a method of that name is there."""
 
+    def ask(self, hook: str, /, **arguments: Any) -> Sequence[tuple[str, Any]]:
+        """Ask a hook of the package's own (`clonk_hookspecs`) and return what others gave, each with its plugin's name.
+
+        To be asked when every package is there: from `serve` and from methods on. Each plugin that implements the hook
+        is offered its own `host` beside the arguments. One that raises is told to the log and left out.
+
+        Args:
+            hook: Its name.
+            arguments: What the hook is offered.
+        """
+
     async def call(self, method: str, /, **params: JsonValue) -> JsonValue:
         """Call a plain method of another activation for the current caller and return its result as JSON values.
 
