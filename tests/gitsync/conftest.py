@@ -90,9 +90,11 @@ def open_gitsync(place: Place, tmp_path: Path) -> OpenHost:
     """Open a host whose configuration names the place's remote."""
 
     @asynccontextmanager
-    async def opened(settings: Mapping[str, Any] | None = None, **more: Any) -> AsyncIterator[TestHost]:
+    async def opened(
+        settings: Mapping[str, Any] | None = None, plugins: Mapping[str, object] | None = None, **more: Any
+    ) -> AsyncIterator[TestHost]:
         chosen = settings if settings is not None else place.settings(**more)
-        async with open_host(tmp_path / "host", packages=["gitsync"], settings=chosen) as host:
+        async with open_host(tmp_path / "host", packages=["gitsync"], plugins=plugins, settings=chosen) as host:
             yield host
 
     return opened

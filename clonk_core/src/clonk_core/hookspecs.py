@@ -91,7 +91,7 @@ def clonk_checks(  # type: ignore[empty-body]
 
 
 @hookspec
-def clonk_hookspecs() -> object:  # type: ignore[empty-body]
+def clonk_hookspecs() -> object:
     """Return a module with hooks of the package's own, which other packages implement for it.
 
     They are functions marked with `clonk_core.plugin.hookspec`, documented like these, with names that begin with the

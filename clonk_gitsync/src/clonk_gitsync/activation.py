@@ -7,18 +7,21 @@ from clonk_gitsync.automatic import Pushes
 from clonk_gitsync.credentials import Credentials
 from clonk_gitsync.discovery import register_configured
 from clonk_gitsync.exchange import Exchange
+from clonk_gitsync.forges.opening import Forges
 from clonk_gitsync.git.process import Git
 from clonk_gitsync.methods.looking import LookingMethods
+from clonk_gitsync.methods.pull_requests import PullRequestMethods
 from clonk_gitsync.methods.work import WorkMethods
 from clonk_gitsync.methods.workspaces import WorkspaceMethods
 from clonk_gitsync.policy import Policy
+from clonk_gitsync.pull_requests import PullRequests
 from clonk_gitsync.settings import GitSyncSettings
 from clonk_gitsync.signing import Signer
 from clonk_gitsync.workbench import Workbench
 from clonk_gitsync.workspaces import Workspaces
 
 
-class GitSync(WorkspaceMethods, LookingMethods, WorkMethods, Activation):
+class GitSync(WorkspaceMethods, LookingMethods, WorkMethods, PullRequestMethods, Activation):
     """Work of sessions, brought to branches of repositories."""
 
     namespace = "gitsync"
@@ -38,13 +41,15 @@ class GitSync(WorkspaceMethods, LookingMethods, WorkMethods, Activation):
         self._policy = Policy(settings, host.workspace_roots)
         self._git = Git(home)
         self._workspaces = Workspaces(database, host.workspace_roots, self._policy)
-        credentials = Credentials(settings, host.secret, tools)
+        forges = Forges(settings, host)
+        credentials = Credentials(settings, host.secret, tools, forges.token)
         key = settings.signing_key
         signer = None if key is None else Signer(key, host.secret, tools, host.log)
         self._bench = Workbench(
             settings, self._policy, self._git, host.workspace_roots, repositories, credentials, host.log, signer
         )
         self._exchange = Exchange(self._bench)
+        self._pull_requests = PullRequests(self._bench, self._exchange, forges)
         self._pushes = Pushes(self._exchange, host.log)
 
     async def serve(self, started: Callable[[], None]) -> None:

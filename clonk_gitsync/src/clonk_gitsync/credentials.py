@@ -65,14 +65,22 @@ class Credentials:
         settings: Which secret opens which host.
         secret: Reads the secret store.
         folder: Ours alone; the askpass program and `known_hosts` are written there.
+        forge_token: Gives what opens the forge of a remote.
     """
 
-    def __init__(self, settings: GitSyncSettings, secret: ReadSecret, folder: Path) -> None:
+    def __init__(
+        self,
+        settings: GitSyncSettings,
+        secret: ReadSecret,
+        folder: Path,
+        forge_token: Callable[[Remote], Awaitable[str]],
+    ) -> None:
         self._settings = settings
         self._secret = secret
         self._folder = folder
         for left in folder.glob(f"{KEY_FOLDER}*"):  # by a server that was killed
             shutil.rmtree(left, ignore_errors=True)
+        self._forge_token = forge_token
 
     @asynccontextmanager
     async def hand_over(self, remote: Remote) -> AsyncIterator[Handed]:
@@ -81,14 +89,16 @@ class Credentials:
         Raises:
             Unavailable: A secret that the configuration names is not there, or is not what it should be; or the server
                 has no `ssh`.
+            NoForge, ForgeRefused, ForgeLimited, ForgeFailed: A forge shall give the token, and does not.
         """
         found = self._found(remote)
         if remote.protocol == "ssh":
             key = None if found is None or found.ssh_key is None else await self._read(found.ssh_key)
             async with self._ssh(key) as handed:
                 yield handed
-        elif found is not None and found.token is not None and remote.protocol in {"https", "http"}:
-            async with self._askpass(remote, found.username, await self._read(found.token)) as handed:
+        elif found is not None and remote.protocol in {"https", "http"}:
+            token = await self._forge_token(remote) if found.token is None else await self._read(found.token)
+            async with self._askpass(remote, found.username, token) as handed:
                 yield handed
         else:
             yield Handed()
@@ -105,12 +115,7 @@ class Credentials:
         )
 
     async def _read(self, name: str) -> str:
-        value = await self._secret(name)
-        if not value:
-            raise Unavailable(f"there is no secret {name!r}; `clonk secrets set {name}` keeps one", name=name)
-        if len(value.encode()) > MAX_TOKEN:
-            raise Unavailable(f"the secret {name!r} is no token or key: it is too long", name=name)
-        return value
+        return await read_secret(self._secret, name)
 
     @asynccontextmanager
     async def _askpass(self, remote: Remote, username: str, token: str) -> AsyncIterator[Handed]:
@@ -165,6 +170,20 @@ class Credentials:
                 os.fchmod(file.fileno(), mode)
             Path(fresh).replace(path)
         return path
+
+
+async def read_secret(secret: ReadSecret, name: str) -> str:
+    """Return a token or a key of the secret store.
+
+    Raises:
+        Unavailable: There is none, or it is too long to be one.
+    """
+    value = await secret(name)
+    if not value:
+        raise Unavailable(f"there is no secret {name!r}; `clonk secrets set {name}` keeps one", name=name)
+    if len(value.encode()) > MAX_TOKEN:
+        raise Unavailable(f"the secret {name!r} is no token or key: it is too long", name=name)
+    return value
 
 
 def key_folder(tools: Path, key: str | None) -> Path:

@@ -1,4 +1,4 @@
-"""Errors of gitsync's own, each a leaf of the core's tree.
+"""Errors of gitsync's own, each a leaf of the core's tree. Those about pull requests are in `forges/errors.py`.
 
 Conflict
 ├── AlreadyRegistered    gitsync.already_registered

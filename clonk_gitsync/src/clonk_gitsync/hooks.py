@@ -28,3 +28,11 @@ def clonk_subscriptions(host: Host) -> Mapping[str, Callable[[Any], Awaitable[No
     from clonk_gitsync.automatic import TURN_ENDED, AfterTurns
 
     return {TURN_ENDED: AfterTurns(host).turn_ended}
+
+
+@hookimpl
+def clonk_hookspecs() -> object:
+    """Return the hooks by which other packages add to this one."""
+    from clonk_gitsync.forges import hooks
+
+    return hooks

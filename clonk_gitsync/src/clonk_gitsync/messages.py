@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 import attrs
 
 from clonk_core.plugin import ErrorObject, MaxLen
+from clonk_gitsync.forges.interface import PullRequest
 
 StatusWord: TypeAlias = Literal[
     "clean", "dirty", "ahead", "behind", "diverged", "merging", "detached", "missing", "no_remote"
@@ -252,3 +253,29 @@ class Cloned:
     type: Literal["cloned"] = "cloned"
     workspace: WorkspaceConfig
     commit: str | None
+
+
+@attrs.frozen(kw_only=True)
+class CreatedPullRequest(PullRequest):
+    """A pull request that was made, or was there and is up to date now.
+
+    Attributes:
+        created: Whether it was made now.
+        pushed: Whether the work branch was moved at the remote before.
+    """
+
+    created: bool
+    pushed: bool
+
+
+@attrs.frozen(kw_only=True)
+class PullRequestList:
+    """A page of pull requests.
+
+    Attributes:
+        requests: They, the newest first; texts longer than 1000 characters are cut.
+        after: What `after` must be for the next page; null at the end.
+    """
+
+    requests: tuple[PullRequest, ...]
+    after: str | None = None

@@ -1,6 +1,8 @@
 """The section `gitsync` of `clonk.yaml`."""
 
+from ipaddress import ip_address
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -14,23 +16,100 @@ PROTECTED: Final = ("main", "master", "release/*")
 
 @attrs.frozen(kw_only=True)
 class CredentialSettings:
-    """What opens the remotes of one host. Exactly one of `token` and `ssh_key` is named.
+    """What opens the remotes of one host. Exactly one of `token`, `ssh_key` and `forge` is given.
 
     Attributes:
         host: Name of the host, with `:port` where the remote has one; `*.example.com` for all below a domain.
         username: User that a token belongs to.
         token: Name of the stored secret (`clonk secrets set NAME`) that holds an HTTPS token or password.
         ssh_key: Name of the stored secret that holds a private SSH key without a passphrase.
+        forge: Whether what `gitsync.forges` names for the host opens its https remotes, too: the only way for a GitHub
+            App.
     """
 
     host: Annotated[str, MaxLen(255)]
     username: Annotated[str, MaxLen(200), Pattern(r"[A-Za-z0-9._@+-]+", "a plain user name")] = "x-access-token"
     token: SecretName | None = None
     ssh_key: SecretName | None = None
+    forge: bool = False
 
     def __attrs_post_init__(self) -> None:
-        if (self.token is None) == (self.ssh_key is None):
-            raise ValueError("name exactly one of token and ssh_key")
+        if [self.token is not None, self.ssh_key is not None, self.forge].count(True) != 1:
+            raise ValueError("give exactly one of token, ssh_key and forge")
+
+
+@attrs.frozen(kw_only=True)
+class GitHubAppSettings:
+    """A GitHub App, installed for the repositories that are worked on.
+
+    Its tokens are made when they are needed, for one repository each, and live an hour. It needs the permissions
+    "Contents" and "Pull requests", both to read and write.
+
+    Attributes:
+        app_id: Its id or client id.
+        private_key: Name of the stored secret that holds its private key, in PEM.
+        installation_id: Its installation; looked up for each repository when null.
+    """
+
+    app_id: Annotated[int, Ge(1)] | Annotated[str, Pattern("[A-Za-z0-9._-]{1,100}", "the App's id or client id")]
+    private_key: SecretName
+    installation_id: Annotated[int, Ge(1)] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ForgeSettings:
+    """A server with pull requests. Exactly one of `token` and `app` is named.
+
+    Attributes:
+        host: Name of the host as remotes have it, with `:port` where an http or https remote has one.
+        kind: `github` (also Enterprise), `gitlab`, `gitea` (also Forgejo), or what another package adds.
+        api_url: Address of its API. When null, by kind: `https://api.github.com` for github.com and
+            `https://HOST/api/v3` for other servers of GitHub's, `https://HOST/api/v4` for GitLab, `https://HOST/api/v1`
+            for Gitea. The token is sent to this address alone. Plain http is for this machine only.
+        token: Name of the stored secret (`clonk secrets set NAME`) that holds a token for the API.
+        app: A GitHub App, whose tokens are used instead.
+    """
+
+    host: Annotated[str, MaxLen(255), Pattern(r"[A-Za-z0-9._\[\]:-]+", "a host, with :port where need be")]
+    kind: Annotated[str, Pattern("[A-Za-z][A-Za-z0-9_-]{0,63}", "such as github, gitlab or gitea")]
+    api_url: Annotated[str, MaxLen(500)] | None = None
+    token: SecretName | None = None
+    app: GitHubAppSettings | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if (self.token is None) == (self.app is None):
+            raise ValueError("name exactly one of token and app")
+        if self.app is not None and self.kind != "github":
+            raise ValueError("app is for the kind github")
+        problem = None if self.api_url is None else problem_with_api_url(self.api_url)
+        if problem is not None:
+            raise ValueError(f"api_url: {problem}")
+
+
+def problem_with_api_url(url: str) -> str | None:
+    """Tell what is wrong with the address of an API, or None."""
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        return "is no address"
+    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        return "must not contain spaces or other than plain letters"
+    if parts.scheme == "http" and not is_loopback(host or ""):
+        return "must be https, so that nobody reads the token on the way; http is for this machine only"
+    if parts.scheme not in {"http", "https"} or not host:
+        return "must be an https address"
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        return "must have no credentials, query or fragment"
+    return None
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @attrs.frozen(kw_only=True)
@@ -50,6 +129,7 @@ class GitSyncSettings:
         strip_remotes: Remove remotes, rewritten URLs and credential helpers from the settings of a workspace, when it
             is registered and at each operation, so that they are out of Claude's reach. Clonk itself never uses them.
         credentials: What opens the remotes, by host; the first that fits.
+        forges: Servers with pull requests, by the host of remotes; the first that fits.
         known_hosts: Lines of a `known_hosts` file: the only keys of SSH servers that are believed.
         author_name: Who the commits are by.
         author_email: Their address.
@@ -67,6 +147,7 @@ class GitSyncSettings:
     branch_prefix: Annotated[str, Pattern("[A-Za-z0-9_-]+/", "one word and a slash")] = "claude/"
     strip_remotes: bool = False
     credentials: tuple[CredentialSettings, ...] = ()
+    forges: tuple[ForgeSettings, ...] = ()
     known_hosts: tuple[Annotated[str, MaxLen(8192)], ...] = ()
     author_name: Annotated[str, MaxLen(200), Pattern(r"[^<>\n\x00]+", "no angle brackets")] = "Clonk"
     author_email: Annotated[str, MaxLen(200), Pattern(r"[^<>\s\x00]+", "no angle brackets or spaces")] = (

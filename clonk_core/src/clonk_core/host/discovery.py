@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -128,7 +127,7 @@ class Plugins:
                 raise PluginError(f"there is a hook {name} already")
         for name, spec in specs.items():
             self._take_out_misfits(name, frozenset(inspect.signature(spec).parameters))
-            self.manager.add_hookspecs(SimpleNamespace(**{name: spec}))
+            self.manager.add_hookspecs(type("Hook", (), {name: staticmethod(spec)}))
             self.specs[name] = spec
 
     def _take_out_misfits(self, hook: str, offered: frozenset[str]) -> None:

@@ -1,0 +1,1 @@
+"""Forges: GitHub, GitLab, Gitea and what other packages add, behind one interface."""
