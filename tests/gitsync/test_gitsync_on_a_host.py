@@ -93,7 +93,8 @@ async def test_a_narrowed_key_reaches_the_folders_that_fit_alone(tmp_path: Path,
             await everything.call("gitsync.register", path=str(root / name), remote=REMOTE, branch="main")
         for method, more in (
             ("get", {}), ("status", {}), ("diff", {}), ("log", {}), ("commit", {"message": "x"}), ("push", {}),
-            ("pull", {}), ("create_branch", {"name": "x"}), ("sync", {}), ("update", {"branch": "x"}),
+            ("pull", {}), ("create_branch", {"name": "x"}), ("sync", {}), ("update", {"branch": "x"}), ("get_pr", {}),
+            ("list_prs", {}), ("create_pr", {"title": "x", "body": ""}),
         ):  # fmt: skip
             with pytest.raises(CallError) as caught:
                 await narrow.call(f"gitsync.{method}", path=str(root / "a" / ".." / "b"), **more)
@@ -106,8 +107,10 @@ async def test_a_narrowed_key_reaches_the_folders_that_fit_alone(tmp_path: Path,
             async with narrow.stream("gitsync.clone", remote=REMOTE) as stream:
                 pass
         assert caught.value.kind == "forbidden"
-        for method in ("sync", "push", "pull", "unregister"):
+        for method, more in (
+            ("sync", {}), ("push", {}), ("pull", {}), ("unregister", {}), ("create_pr", {"title": "x", "body": ""}),
+        ):  # fmt: skip
             with pytest.raises(CallError) as caught:
-                await reader.call(f"gitsync.{method}", path=str(root / "a"))
+                await reader.call(f"gitsync.{method}", path=str(root / "a"), **more)
             assert (caught.value.kind, caught.value.data["scope"]) == ("forbidden", f"gitsync:{method}")
         assert (await reader.call("gitsync.status", path=str(root / "a")))["status"] == "missing"

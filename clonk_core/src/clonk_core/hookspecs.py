@@ -95,6 +95,6 @@ def clonk_hookspecs() -> object:
     """Return a module with hooks of the package's own, which other packages implement for it.
 
     They are functions marked with `clonk_core.plugin.hookspec`, documented like these, with names that begin with the
-    entry point's name: `gitsync_forges`. Who implements one marks it with `hookimpl` and imports nothing of the package
-    that asks; where that is not installed, nobody asks. The package asks with `host.ask`.
+    entry point's name: `gitsync_forges`. Who implements one marks it with `hookimpl` and need import nothing of the
+    package that asks; where that is not installed, nobody asks. The package asks with `host.ask`.
     """

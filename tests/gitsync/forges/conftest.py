@@ -58,6 +58,7 @@ def open_world(open_gitsync: OpenHost, place: Place, tmp_path: Path) -> OpenWorl
         token: str = TOKEN,
         entry: dict[str, Any] | None = None,
         plugins: dict[str, object] | None = None,
+        plugins_dir: Path | None = None,
         committed: bool = True,
         **more: Any,
     ) -> AsyncIterator[World]:
@@ -65,14 +66,17 @@ def open_world(open_gitsync: OpenHost, place: Place, tmp_path: Path) -> OpenWorl
         git(place.bare, "config", "http.receivepack", "true")
         repository = forge.repositories.setdefault(path, Repository(place.bare))
         with Server(forge):
+            given = {
+                "host": forge.host, "kind": forge.kind, "api_url": forge.api_url, "token": "forge", **(entry or {})
+            }  # fmt: skip
+            given["api_url"] = given["api_url"] and given["api_url"].format(url=forge.url, host=forge.host)
             settings = {
                 "workspaces": {"roots": [str(place.root)]},
+                "plugins": {"dir": plugins_dir and str(plugins_dir)},
                 "gitsync": {
                     "allowed_remotes": [f"{forge.url}/*"],
                     "credentials": [{"host": forge.host, "forge": True}],
-                    "forges": [
-                        entry or {"host": forge.host, "kind": forge.kind, "api_url": forge.api_url, "token": "forge"}
-                    ],
+                    "forges": [{name: value for name, value in given.items() if value is not None}],
                     "network_timeout_s": 30,
                     **more,
                 },

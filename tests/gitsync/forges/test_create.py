@@ -211,12 +211,10 @@ async def test_a_remote_that_is_no_owner_and_name_has_no_requests(open_world: Op
         assert not world.forge.seen
 
 
-@pytest.mark.parametrize("title", ["", " ", "two\nlines", "x" * 256, "x" * 257])
-async def test_a_title_that_no_forge_takes_is_refused_before_anything_is_pushed(
-    open_world: OpenWorld, title: str
-) -> None:
+async def test_a_title_that_no_forge_takes_is_refused_before_anything_is_pushed(open_world: OpenWorld) -> None:
     async with open_world(KINDS["github"]()) as world:
-        assert await kind_of(world.create(title=title)) == "invalid_params"
+        for title in ("", " ", "two\nlines", "x" * 256, "x" * 257):
+            assert await kind_of(world.create(title=title)) == "invalid_params", title
         assert set(world.place.refs()) == {"refs/heads/main"}
 
 

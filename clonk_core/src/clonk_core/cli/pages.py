@@ -49,7 +49,7 @@ arguments than are offered. `CLONK_TRACE_HOOKS=1` prints each call with its resu
 """
 
 _FURTHER_HOOKS: Final = """\
-# Hooks of packages
+## Hooks of packages
 
 Asked by another package and not by the host, so each works where that package is installed and does no harm elsewhere.
 """
@@ -98,13 +98,13 @@ def hooks_page(further: Mapping[str, Callable[..., Any]]) -> str:
     if further:
         parts.append(_FURTHER_HOOKS)
     for name, function in further.items():
-        parts += _hook(name, function)
+        parts += _hook(name, function, "###")
     return _joined(parts)
 
 
-def _hook(name: str, function: Callable[..., Any]) -> Iterator[str]:
+def _hook(name: str, function: Callable[..., Any], mark: str = "##") -> Iterator[str]:
     arguments = ", ".join(inspect.signature(function).parameters)
-    yield f"## `{name}({arguments})`\n"
+    yield f"{mark} `{name}({arguments})`\n"
     yield "\n".join(_prose(inspect.getdoc(function) or ""))
 
 

@@ -152,7 +152,7 @@ class Gitea(Forge):
 
     def add_labels(self, request: Seen, owner: str, name: str, number: str) -> Answer:
         repository, pull = self.pull(f"{owner}/{name}", number)
-        known = {id: label for label, id in {**self.org_labels, **repository.labels}.items()}
+        known = {number: label for label, number in {**self.org_labels, **repository.labels}.items()}
         for one in members(request, [], ["labels"])["labels"]:
             label = known[one]
             pull.labels += [label] if label not in pull.labels else []
@@ -181,7 +181,8 @@ class Gitea(Forge):
             "mergeable": bool(commit) and pull.state == "open" and repository.merges(pull.base, pull.head),
             "merged": pull.merged, "merged_at": pull.updated_at if pull.merged else None,
             "head": {
-                "label": pull.head, "ref": pull.head, "sha": commit, "repo_id": 2 if pull.from_fork else 1, "repo": repo,
+                "label": pull.head, "ref": pull.head, "sha": commit, "repo": repo,
+                "repo_id": 2 if pull.from_fork else 1,
             },
             "base": {
                 "label": pull.base, "ref": pull.base, "sha": repository.commit(pull.base), "repo_id": 1, "repo": repo,

@@ -1,8 +1,9 @@
 """GitHub's REST API as documented, version 2022-11-28, at the address of an Enterprise Server.
 
-https://docs.github.com/en/rest/pulls/pulls (create, list, get, update), https://docs.github.com/en/rest/issues/labels (add),
-https://docs.github.com/en/rest/pulls/review-requests (request), https://docs.github.com/en/rest/apps/apps (installation,
-access token), https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api (validation errors),
+https://docs.github.com/en/rest/pulls/pulls (create, list, get, update),
+https://docs.github.com/en/rest/issues/labels (add), https://docs.github.com/en/rest/pulls/review-requests (request),
+https://docs.github.com/en/rest/apps/apps (installation, access token),
+https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api (validation errors),
 https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api (limits).
 """
 
@@ -196,7 +197,8 @@ class GitHub(Forge):
     def _simple(self, pull: Pull, repository: Repository, path: str) -> dict[str, Any]:
         return {
             "id": 1000 + pull.number, "number": pull.number, "state": pull.state, "locked": False,
-            "html_url": f"{self.url}/{path}/pull/{pull.number}", "url": f"{self.api_url}/repos/{path}/pulls/{pull.number}",
+            "html_url": f"{self.url}/{path}/pull/{pull.number}",
+            "url": f"{self.api_url}/repos/{path}/pulls/{pull.number}",
             "title": pull.title, "body": pull.body or None, "draft": pull.draft, "user": self._user(pull.author),
             "labels": [self._label(repository, one) for one in pull.labels],
             "requested_reviewers": [self._user(one) for one in pull.reviewers],

@@ -1,7 +1,8 @@
 """GitLab's REST API v4 as documented.
 
-https://docs.gitlab.com/api/merge_requests/ (list, create, get, update), https://docs.gitlab.com/api/users/ (by username),
-https://docs.gitlab.com/api/rest/ (status codes, pagination, namespaced paths), https://docs.gitlab.com/api/rest/authentication/,
+https://docs.gitlab.com/api/merge_requests/ (list, create, get, update), https://docs.gitlab.com/api/users/ (by
+username), https://docs.gitlab.com/api/rest/ (status codes, pagination, namespaced paths),
+https://docs.gitlab.com/api/rest/authentication/,
 https://docs.gitlab.com/administration/settings/user_and_ip_rate_limits/ (limits).
 """
 
@@ -112,7 +113,7 @@ class GitLab(Forge):
         repository, pull = self.pull(project, number)
         body = members(
             request, [],
-            ["title", "description", "labels", "add_labels", "remove_labels", "reviewer_ids", "state_event", "target_branch"],
+            ["title", "description", "labels", "add_labels", "remove_labels", "reviewer_ids", "state_event"],
         )  # fmt: skip
         pull.title, pull.body = body.get("title", pull.title), body.get("description", pull.body)
         self._set(pull, body)
@@ -136,8 +137,8 @@ class GitLab(Forge):
 
     def _user(self, name: str) -> dict[str, Any]:
         return {
-            "id": self.users.get(name, 9), "username": name, "name": name.title(), "state": "active", "avatar_url": None,
-            "web_url": f"{self.url}/{name}",
+            "id": self.users.get(name, 9), "username": name, "name": name.title(), "state": "active",
+            "avatar_url": None, "web_url": f"{self.url}/{name}",
         }  # fmt: skip
 
     def _request(self, pull: Pull, repository: Repository, project: str) -> dict[str, Any]:
@@ -152,7 +153,8 @@ class GitLab(Forge):
             "source_project_id": 4 if pull.from_fork else 3, "target_project_id": 3, "labels": pull.labels,
             "draft": is_draft, "work_in_progress": is_draft, "milestone": None,
             "merge_status": ("can_be_merged" if merges else "cannot_be_merged") if pull.looked else "unchecked",
-            "detailed_merge_status": "mergeable" if merges else "unchecked", "has_conflicts": pull.looked and not merges,
+            "detailed_merge_status": "mergeable" if merges else "unchecked",
+            "has_conflicts": pull.looked and not merges,
             "sha": repository.commit(pull.head), "merge_commit_sha": None,
             "web_url": f"{self.url}/{project}/-/merge_requests/{pull.number}",
         }  # fmt: skip
