@@ -10,8 +10,8 @@ import attrs
 import trio
 
 from clonk_core.plugin import InvalidParams
-from clonk_gitsync.forges.errors import ForgeRefused, NoSuchPullRequest, NothingToMerge
 from clonk_gitsync.exchange import Exchange
+from clonk_gitsync.forges.errors import ForgeRefused, NoSuchPullRequest, NothingToMerge
 from clonk_gitsync.forges.interface import MAX_PAGE, Forge, PullRequest, StateFilter, WantedRequest
 from clonk_gitsync.forges.opening import Forges, OpenForge
 from clonk_gitsync.git.names import problem_with_branch

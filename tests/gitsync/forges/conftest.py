@@ -9,12 +9,11 @@ import attrs
 import pytest
 
 from clonk_core.testing.host import TestHost
-from tests.gitsync.conftest import OpenHost, Place, git
+from tests.gitsync.conftest import OpenHost, Place, git, keep_secret
 from tests.gitsync.forges.loopback.gitea import Gitea
 from tests.gitsync.forges.loopback.github import GitHub
 from tests.gitsync.forges.loopback.gitlab import GitLab
 from tests.gitsync.forges.loopback.server import TOKEN, Forge, Repository, Server
-from tests.gitsync.test_credentials import keep_secret
 
 KINDS: dict[str, type[Forge]] = {"github": GitHub, "gitlab": GitLab, "gitea": Gitea}
 
@@ -96,4 +95,11 @@ def open_world(open_gitsync: OpenHost, place: Place, tmp_path: Path) -> OpenWorl
 async def world(request: pytest.FixtureRequest, open_world: OpenWorld) -> AsyncIterator[World]:
     """Each kind of forge in turn."""
     async with open_world(KINDS[request.param]()) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def one_world(open_world: OpenWorld) -> AsyncIterator[World]:
+    """One kind of forge, for what has nothing to do with its kind."""
+    async with open_world(Gitea()) as opened:
         yield opened

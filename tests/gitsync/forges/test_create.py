@@ -52,18 +52,18 @@ async def test_a_repeated_call_changes_nothing(world: World) -> None:
     assert {name for name in first if first[name] != second[name]} <= {"created", "pushed", "mergeable"}
 
 
-async def test_two_at_once_make_one_request(world: World) -> None:
+async def test_two_at_once_make_one_request(one_world: World) -> None:
     answers: list[Any] = []
 
     async def create() -> None:
-        answers.append(await world.create())
+        answers.append(await one_world.create())
 
     async with trio.open_nursery() as nursery:
         for _ in range(3):
             nursery.start_soon(create)
     assert [one["number"] for one in answers] == [1, 1, 1]
     assert sorted(one["created"] for one in answers) == [False, False, True]
-    assert len(world.repository.pulls) == 1
+    assert len(one_world.repository.pulls) == 1
 
 
 async def test_a_request_that_somebody_makes_meanwhile_is_taken(world: World) -> None:
@@ -76,20 +76,20 @@ async def test_a_request_that_somebody_makes_meanwhile_is_taken(world: World) ->
     assert (answer["created"], answer["number"], answer["title"]) == (False, 1, "Add words")
 
 
-async def test_a_call_that_was_cut_off_is_finished_by_the_next_one(world: World) -> None:
+async def test_a_call_that_was_cut_off_is_finished_by_the_next_one(one_world: World) -> None:
     def cut(request: Any) -> None:
         if request.verb == "POST":
-            world.forge.before = None
-            world.forge.answer(request)
+            one_world.forge.before = None
+            one_world.forge.answer(request)
             raise ConnectionAbortedError
 
-    world.forge.before = cut
+    one_world.forge.before = cut
     with pytest.raises(CallError) as caught:
-        await world.create()
+        await one_world.create()
     assert (caught.value.kind, caught.value.data["reason"]) == ("gitsync.forge_failed", "unreachable")
-    answer = await world.create()
+    answer = await one_world.create()
     assert (answer["created"], answer["number"]) == (False, 1)
-    assert len(world.repository.pulls) == 1
+    assert len(one_world.repository.pulls) == 1
 
 
 async def test_a_closed_request_is_left_alone_and_another_one_is_made(world: World) -> None:
@@ -157,13 +157,13 @@ async def test_a_workspace_without_commits_of_its_own_has_nothing_to_request(ope
         assert not world.forge.posted("POST")
 
 
-async def test_a_branch_that_cannot_be_pushed_gets_no_request(world: World) -> None:
-    hook = world.place.bare / "hooks" / "pre-receive"
+async def test_a_branch_that_cannot_be_pushed_gets_no_request(one_world: World) -> None:
+    hook = one_world.place.bare / "hooks" / "pre-receive"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\nexit 1\n")
     hook.chmod(0o755)
-    assert await kind_of(world.create()) == "gitsync.push_rejected"
-    assert not world.forge.posted("POST")
+    assert await kind_of(one_world.create()) == "gitsync.push_rejected"
+    assert not one_world.forge.posted("POST")
 
 
 async def test_labels_of_gitea_are_found_in_repository_and_organisation_or_made(open_world: OpenWorld) -> None:
@@ -227,8 +227,8 @@ async def test_a_text_may_be_as_long_as_the_forge_takes(world: World) -> None:
     assert len(listed["requests"][0]["body"]) == 1000
 
 
-async def test_a_workspace_that_is_not_registered_or_gone_is_told_as_such(world: World, tmp_path: Path) -> None:
-    other = {"path": str(world.place.root / "other"), "title": "x", "body": ""}
-    assert await kind_of(world.host.client.call("gitsync.create_pr", **other)) == "gitsync.not_registered"
-    world.place.work.rename(tmp_path / "moved")
-    assert await kind_of(world.create()) == "gitsync.not_a_repository"
+async def test_a_workspace_that_is_not_registered_or_gone_is_told_as_such(one_world: World, tmp_path: Path) -> None:
+    other = {"path": str(one_world.place.root / "other"), "title": "x", "body": ""}
+    assert await kind_of(one_world.host.client.call("gitsync.create_pr", **other)) == "gitsync.not_registered"
+    one_world.place.work.rename(tmp_path / "moved")
+    assert await kind_of(one_world.create()) == "gitsync.not_a_repository"

@@ -93,7 +93,7 @@ async def test_an_after_that_was_never_given_is_refused(open_world: OpenWorld) -
         assert not world.forge.seen
 
 
-async def test_lists_need_no_folder_only_its_registration(world: World) -> None:
-    world.place.work.rename(world.place.root / "moved")
-    assert (await world.call("list_prs"))["requests"] == []
-    assert await kind_of(world.call("get_pr")) == "gitsync.not_a_repository"
+async def test_lists_need_no_folder_only_its_registration(one_world: World) -> None:
+    one_world.place.work.rename(one_world.place.root / "moved")
+    assert (await one_world.call("list_prs"))["requests"] == []
+    assert await kind_of(one_world.call("get_pr")) == "gitsync.not_a_repository"

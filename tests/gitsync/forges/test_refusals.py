@@ -68,9 +68,9 @@ async def test_a_reviewer_that_the_forge_does_not_know_is_refused_and_a_repeated
     assert (await error_of(world.create(labels=["a,b"]))).kind == "invalid_params"
 
 
-async def test_a_conflict_that_is_no_open_request_is_told_as_such(world: World) -> None:
-    world.forge.next.append(("POST", "", Answer(status=409, value={"message": ["is locked"]})))
-    error = await error_of(world.create())
+async def test_a_conflict_that_is_no_open_request_is_told_as_such(one_world: World) -> None:
+    one_world.forge.next.append(("POST", "", Answer(status=409, value={"message": ["is locked"]})))
+    error = await error_of(one_world.create())
     assert (error.data["reason"], error.data["status"], error.data["said"]) == ("conflict", 409, "is locked")
 
 
@@ -85,9 +85,9 @@ async def test_a_limit_that_lasts_is_told_with_its_end(world: World) -> None:
     assert len(world.forge.seen) == 1
 
 
-async def test_a_limit_without_a_time_is_taken_for_a_minute(world: World) -> None:
-    world.forge.next.append(("GET", "", Answer(status=429, value={"message": "slow down"})))
-    assert (await error_of(world.call("list_prs"))).data["retry_after_s"] == 60
+async def test_a_limit_without_a_time_is_taken_for_a_minute(one_world: World) -> None:
+    one_world.forge.next.append(("GET", "", Answer(status=429, value={"message": "slow down"})))
+    assert (await error_of(one_world.call("list_prs"))).data["retry_after_s"] == 60
 
 
 async def test_a_limit_that_is_over_soon_is_waited_for(open_world: OpenWorld) -> None:

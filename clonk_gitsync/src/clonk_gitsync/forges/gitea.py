@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import Any, Final
 
 from clonk_core.plugin import JsonValue
-from clonk_gitsync.forges.errors import ForgeRefused
 from clonk_gitsync.forges import fields
+from clonk_gitsync.forges.errors import ForgeRefused
 from clonk_gitsync.forges.interface import (
     ForgeApi,
     ForgeKind,

@@ -8,10 +8,10 @@ import attrs
 
 from clonk_core.plugin import Host, Unavailable
 from clonk_gitsync.credentials import read_secret
-from clonk_gitsync.forges.errors import ForgeRefused, NoForge
 from clonk_gitsync.forges import gitea, github, gitlab
 from clonk_gitsync.forges.api import ApiAddress, Connections
 from clonk_gitsync.forges.app_tokens import AppTokens
+from clonk_gitsync.forges.errors import ForgeRefused, NoForge
 from clonk_gitsync.forges.interface import Forge, ForgeKind
 from clonk_gitsync.forges.paths import fits, repository_of
 from clonk_gitsync.policy import Remote

@@ -5,7 +5,14 @@ from typing import Annotated, Final
 
 from clonk_core.plugin import Ge, Le, MaxLen, MinLen, Pattern, method
 from clonk_gitsync import errors
-from clonk_gitsync.forges.errors import ForgeFailed, ForgeLimited, ForgeRefused, NoForge, NoSuchPullRequest, NothingToMerge
+from clonk_gitsync.forges.errors import (
+    ForgeFailed,
+    ForgeLimited,
+    ForgeRefused,
+    NoForge,
+    NoSuchPullRequest,
+    NothingToMerge,
+)
 from clonk_gitsync.forges.interface import PullRequest, StateFilter
 from clonk_gitsync.messages import CreatedPullRequest, PullRequestList
 from clonk_gitsync.methods.common import LONG_S, ON_DISK, WITH_REMOTE, Name
