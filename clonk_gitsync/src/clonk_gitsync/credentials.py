@@ -89,7 +89,7 @@ class Credentials:
         Raises:
             Unavailable: A secret that the configuration names is not there, or is not what it should be; or the server
                 has no `ssh`.
-            NoForge, ForgeRefused, ForgeLimited, ForgeFailed: A forge shall give the token, and does not.
+            RemoteFailed: A forge shall give the token, and does not.
         """
         found = self._found(remote)
         if remote.protocol == "ssh":

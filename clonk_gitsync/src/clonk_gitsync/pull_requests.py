@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
+from unicodedata import category
 from weakref import WeakValueDictionary
 
 import attrs
@@ -168,7 +169,7 @@ class PullRequests:
 def _check_texts(opened: OpenForge, title: str, body: str) -> None:
     # The mark of a draft is put before it.
     room = opened.kind.max_title - len("Draft: ")
-    if not title.strip() or not title.isprintable():
+    if not title.strip() or any(category(letter) in {"Cc", "Zl", "Zp"} for letter in title):
         raise InvalidParams("must be one line that is not empty", path="$.title")
     if len(title) > room:
         raise InvalidParams(f"has {len(title)} characters; {opened.kind.name} takes {room}", path="$.title")

@@ -106,7 +106,8 @@ async def test_an_app_that_is_not_installed_or_not_known_is_told_as_such(
         assert forge.app is not None
         forge.app.app_id = "another"
         error = await error_of(world.call("push"))
-        assert (error.kind, error.data["reason"]) == ("gitsync.forge_refused", "not_found")
+        assert (error.kind, error.data["reason"]) == ("gitsync.remote_failed", "authentication")
+        assert "there is no such repository" in world.host.log_text
 
 
 @pytest.mark.parametrize("kind", ["text", "other curve", "public"])

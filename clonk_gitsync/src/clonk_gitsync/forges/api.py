@@ -28,6 +28,8 @@ REQUEST_S: Final = 30.0
 MAX_ANSWER: Final = 32 * 1024**2
 """Bytes of an answer: a page of 100 requests, few of which have a text of the longest size."""
 
+LARGE_ANSWER: Final = 1024**2
+
 WAITED_S: Final = 10.0
 """Longest wait for a limit of the forge's that is waited here and not told to the caller, in one call."""
 
@@ -78,7 +80,9 @@ class HttpApi:
             response, content = await self._exchange(verb, path, query, body)
             status = response.status_code
             if 200 <= status < 300:
-                return ApiAnswer(value=self._value(content), more='rel="next"' in response.headers.get("link", ""))
+                return ApiAnswer(
+                    value=await self._value(content), more='rel="next"' in response.headers.get("link", "")
+                )
             self._tell(verb, path, status, content)
             if 300 <= status < 400:
                 raise ForgeFailed("redirected")
@@ -118,11 +122,13 @@ class HttpApi:
         self._log.warning("a forge took too long", api=self._address.url, limit_s=REQUEST_S)
         raise ForgeFailed("too_slow")
 
-    def _value(self, content: bytes) -> JsonValue:
+    async def _value(self, content: bytes) -> JsonValue:
         if not content.strip():
             return None
         try:
-            value: JsonValue = json.loads(content)
+            # A large one takes long enough to hold up others.
+            large = len(content) > LARGE_ANSWER
+            value: JsonValue = await trio.to_thread.run_sync(json.loads, content) if large else json.loads(content)
         except (ValueError, RecursionError) as error:
             self._log.warning("a forge's answer is no JSON", api=self._address.url)
             raise ForgeFailed("not_understood") from error

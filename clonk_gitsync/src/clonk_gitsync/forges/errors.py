@@ -95,7 +95,7 @@ class ForgeFailed(Unavailable):
         words = {
             "unreachable": "it cannot be reached",
             "too_slow": "it took too long",
-            "redirected": "it leads elsewhere, and is not followed; see gitsync.forges[].api_url",
+            "redirected": "it leads elsewhere and is not followed: the repository was renamed, or api_url is wrong",
             "too_large": "its answer is too large; ask for fewer",
             "not_understood": "its answer cannot be understood; see gitsync.forges[].kind and api_url",
             "failed": "it failed; try again later",

@@ -59,7 +59,7 @@ class GitHub:
 
     def _is_of(self, entry: Mapping[str, Any], head: str, base: str | None) -> bool:
         of = fields.text_or_none(entry, "head", "repo", "full_name")
-        here = of is None or of.lower() == f"{self._owner}/{self._name}".lower()
+        here = of is not None and of.lower() == f"{self._owner}/{self._name}".lower()
         wanted = base in {None, fields.text(entry, "base", "ref")}
         return here and wanted and fields.text(entry, "head", "ref") == head
 

@@ -8,10 +8,11 @@ import attrs
 
 from clonk_core.plugin import Host, Unavailable
 from clonk_gitsync.credentials import read_secret
+from clonk_gitsync.errors import RemoteFailed
 from clonk_gitsync.forges import gitea, github, gitlab
 from clonk_gitsync.forges.api import ApiAddress, Connections
 from clonk_gitsync.forges.app_tokens import AppTokens
-from clonk_gitsync.forges.errors import ForgeRefused, NoForge
+from clonk_gitsync.forges.errors import ForgeFailed, ForgeLimited, ForgeRefused, NoForge
 from clonk_gitsync.forges.interface import Forge, ForgeKind
 from clonk_gitsync.forges.paths import fits, repository_of
 from clonk_gitsync.policy import Remote
@@ -91,9 +92,15 @@ class Forges:
         """Return what opens the forge of a remote, for git.
 
         Raises:
-            NoForge, Unavailable, ForgeRefused, ForgeLimited, ForgeFailed: As `open`.
+            Unavailable: A secret that the configuration names is not there.
+            RemoteFailed: There is no token; the log says why.
         """
-        return await self._token(self._place(remote))
+        try:
+            return await self._token(self._place(remote))
+        except (NoForge, ForgeRefused, ForgeLimited, ForgeFailed) as error:
+            self._host.log.warning("no token for a remote", host=remote.host, reason=error.message)
+            is_late = isinstance(error, ForgeLimited | ForgeFailed)
+            raise RemoteFailed("unreachable" if is_late else "authentication") from error
 
     def _place(self, remote: Remote) -> _Place:
         found = next((one for one in self._settings.forges if fits(one, remote)), None)

@@ -11,6 +11,9 @@ from clonk_gitsync.forges.errors import ForgeRefused, RefusalReason
 MAX_SAID: Final = 300
 """Characters of a forge's own words that callers see."""
 
+MAX_READ: Final = 64 * 1024
+"""Bytes of an answer that are looked through for words."""
+
 UNTOLD_WAIT_S: Final = 60.0
 """Wait for a limit that comes without a time: "at least one minute" in GitHub's words,
 https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api."""
@@ -30,6 +33,8 @@ def refusal(status: int, body: bytes, secret: str) -> ForgeRefused:
 
 def said(body: bytes, secret: str) -> str:
     """Return a forge's own words on one line: printable, shortened, without the token."""
+    if len(body) > MAX_READ:
+        return ""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

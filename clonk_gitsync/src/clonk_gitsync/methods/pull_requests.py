@@ -22,7 +22,7 @@ from clonk_gitsync.workspaces import Workspaces
 WITH_FORGE: Final = (NoForge, ForgeRefused, ForgeLimited, ForgeFailed)
 
 Label = Annotated[str, Pattern(r"[^,\x00-\x1f]{1,255}", "1 to 255 characters without commas")]
-Reviewer = Annotated[str, Pattern(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?", "a user, or organisation/team")]
+Reviewer = Annotated[str, Pattern(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?", "a user, or organisation/team")]
 
 
 class PullRequestMethods:
