@@ -61,7 +61,7 @@ class ForgeSettings:
     """A server with pull requests. Exactly one of `token` and `app` is named.
 
     Attributes:
-        host: Name of the host as remotes have it, with `:port` where an http or https remote has one.
+        host: Name of the host as remotes have it after `rewrites`, with `:port` where an http or https remote has one.
         kind: `github` (also Enterprise), `gitlab`, `gitea` (also Forgejo), or what another package adds.
         api_url: Address of its API. When null, by kind: `https://api.github.com` for github.com and
             `https://HOST/api/v3` for other servers of GitHub's, `https://HOST/api/v4` for GitLab, `https://HOST/api/v1`

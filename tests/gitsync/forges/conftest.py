@@ -10,10 +10,11 @@ import pytest
 
 from clonk_core.testing.host import TestHost
 from tests.gitsync.conftest import OpenHost, Place, git, keep_secret
+from tests.gitsync.forges.loopback.forge import TOKEN, Forge, Repository
 from tests.gitsync.forges.loopback.gitea import Gitea
 from tests.gitsync.forges.loopback.github import GitHub
 from tests.gitsync.forges.loopback.gitlab import GitLab
-from tests.gitsync.forges.loopback.server import TOKEN, Forge, Repository, Server
+from tests.gitsync.forges.loopback.serving import Server
 
 KINDS: dict[str, type[Forge]] = {"github": GitHub, "gitlab": GitLab, "gitea": Gitea}
 

@@ -1,5 +1,6 @@
 """Pull requests are pushed, made once and found again, at each kind of forge."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,26 @@ async def test_a_call_that_was_cut_off_is_finished_by_the_next_one(one_world: Wo
     answer = await one_world.create()
     assert (answer["created"], answer["number"]) == (False, 1)
     assert len(one_world.repository.pulls) == 1
+
+
+async def test_a_call_that_is_cancelled_while_the_forge_works_is_finished_by_the_next_one(one_world: World) -> None:
+    reached, released = trio.Event(), threading.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def hold(request: Any) -> None:
+        if request.verb == "POST":
+            token.run_sync_soon(reached.set)
+            released.wait(30)
+
+    one_world.forge.before = hold
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one_world.create)
+        await reached.wait()
+        nursery.cancel_scope.cancel()
+    released.set()
+    one_world.forge.before = None
+    answer = await one_world.create()
+    assert (answer["number"], len(one_world.repository.pulls)) == (1, 1)
 
 
 async def test_a_closed_request_is_left_alone_and_another_one_is_made(world: World) -> None:

@@ -11,7 +11,7 @@ import yaml
 from clonk_core.testing.host import open_host
 from clonk_gitsync.forges.interface import PullRequest
 from tests.gitsync.forges.conftest import OpenWorld
-from tests.gitsync.forges.loopback.server import Answer, Forge, Refused, Route, Seen
+from tests.gitsync.forges.loopback.forge import Answer, Forge, Refused, Route, Seen
 
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "open-pull-requests.md"
 

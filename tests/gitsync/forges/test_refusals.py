@@ -11,8 +11,9 @@ import pytest
 from clonk_core.plugin import CallError
 from clonk_gitsync.forges import api
 from tests.gitsync.forges.conftest import KINDS, OpenWorld, World
+from tests.gitsync.forges.loopback.forge import READING, TOKEN, Answer
 from tests.gitsync.forges.loopback.github import GitHub
-from tests.gitsync.forges.loopback.server import READING, TOKEN, Answer, Server
+from tests.gitsync.forges.loopback.serving import Server
 
 
 async def error_of(call: Any) -> CallError:

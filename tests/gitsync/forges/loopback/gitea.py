@@ -7,7 +7,7 @@ repoCreatePullReviewRequests, issueListLabels, issueCreateLabel, orgListLabels, 
 from collections.abc import Sequence
 from typing import Any
 
-from tests.gitsync.forges.loopback.server import (
+from tests.gitsync.forges.loopback.forge import (
     READING,
     TOKEN,
     Answer,

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import jwt
 
-from tests.gitsync.forges.loopback.server import (
+from tests.gitsync.forges.loopback.forge import (
     READING,
     TOKEN,
     Answer,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tests.gitsync.forges.loopback.server import (
+from tests.gitsync.forges.loopback.forge import (
     READING,
     TOKEN,
     Answer,
