@@ -53,7 +53,7 @@ async def test_a_repeated_call_changes_nothing(world: World) -> None:
     assert {name for name in first if first[name] != second[name]} <= {"created", "pushed", "mergeable"}
 
 
-async def test_two_at_once_make_one_request(one_world: World) -> None:
+async def test_several_at_once_make_one_request(one_world: World) -> None:
     answers: list[Any] = []
 
     async def create() -> None:
