@@ -1,11 +1,11 @@
 """What cannot be written down is not done: calls that change something while the audit log cannot be written."""
 
-import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from clonk_core.client.inside import InsideClient
@@ -42,16 +42,22 @@ class Marks(Activation):
         return tuple(self.set)
 
 
+def rename_table(data_dir: Path, old: str, new: str) -> None:
+    # By the same library as the server's: closing another one's file would take away the locks of this process.
+    connection = apsw.Connection(str(data_dir / "clonk.db"))
+    connection.set_busy_timeout(30_000)
+    connection.execute(f"alter table {old} rename to {new}")
+    connection.close()
+
+
 @contextmanager
 def without_an_audit_log(data_dir: Path) -> Iterator[None]:
     """Take the table away under the server, as a broken disk would."""
-    with sqlite3.connect(data_dir / "clonk.db", timeout=30) as database:
-        database.execute("alter table audit rename to audit_away")
+    rename_table(data_dir, "audit", "audit_away")
     try:
         yield
     finally:
-        with sqlite3.connect(data_dir / "clonk.db", timeout=30) as database:
-            database.execute("alter table audit_away rename to audit")
+        rename_table(data_dir, "audit_away", "audit")
 
 
 def client_of(host: TestHost, key_id: str = "a") -> InsideClient:
