@@ -317,6 +317,13 @@ async def test_large_files_that_the_session_itself_has_committed_are_uploaded(ho
     assert (large.bare / STORED).read_bytes() == CONTENT
 
 
+async def test_large_files_can_be_switched_off(open_gitsync: OpenHost, large: Place) -> None:
+    async with open_gitsync(large_files=False) as host:
+        path = await register(host, large, large.remote)
+        committed = await host.client.call("gitsync.commit", path=path, message="x")
+    assert (committed["left_out"], committed["files_changed"]) == (["x.bin"], 1)
+
+
 async def test_without_git_lfs_large_files_are_left_out_and_commits_that_hold_some_are_not_pushed(
     open_gitsync: OpenHost, large: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

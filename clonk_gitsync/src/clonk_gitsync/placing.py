@@ -11,8 +11,12 @@ from clonk_gitsync.git.process import GitFailed
 from clonk_gitsync.git.shadow import Shadow
 from clonk_gitsync.workbench import EMPTY_TREES, Workbench
 
-IN_THE_WAY: Final = ("would be overwritten", "not uptodate", "would be lost")
+IN_THE_WAY: Final = ("would be overwritten", "would be removed", "not uptodate", "would lose", "would be lost")
 """What `read-tree` says of files that it would have to overwrite."""
+
+INDEX_TRIALS: Final = 20
+INDEX_PAUSE_S: Final = 0.1
+"""Another git holds the index for as long as a command takes, mostly some milliseconds."""
 
 MAX_NAMED: Final = 100
 """Files that are named in an error."""
@@ -73,5 +77,8 @@ async def move_to(bench: Workbench, shadow: Shadow, branch: str, commit: str, re
         if moved.code != 0:
             await put_in_place(bench, shadow, commit, before or EMPTY_TREES[len(commit)])
             raise BranchDiverged(branch, f"{branch!r} was moved meanwhile, or its name is in the way")
-        if not await shadow.keep_index():
-            bench.log.info("another git is at work; the index stays", workspace=str(shadow.repository.top))
+        for _ in range(INDEX_TRIALS):  # nobody tells when another git is done
+            if await shadow.keep_index():
+                return
+            await trio.sleep(INDEX_PAUSE_S)
+        bench.log.warning("another git is at work; the index stays", workspace=str(shadow.repository.top))

@@ -5,9 +5,11 @@ from typing import Final
 import attrs
 import trio
 
+from clonk_core.plugin import InvalidParams
 from clonk_gitsync.errors import BranchDiverged, MergeConflict, WorkspaceBusy
 from clonk_gitsync.git import diffs, merging
 from clonk_gitsync.git.commits import replayed
+from clonk_gitsync.git.names import problem_with_branch
 from clonk_gitsync.git.process import OnLine
 from clonk_gitsync.git.shadow import Shadow
 from clonk_gitsync.messages import PullMode, PullResult, WorkspaceConfig
@@ -34,6 +36,8 @@ async def pull(
         await trio.to_thread.run_sync(check_quiet, shadow.repository)
         current = shadow.repository.head_branch()
         wanted = branch or current or workspace.branch
+        if (problem := problem_with_branch(wanted)) is not None:  # HEAD can name anything
+            raise InvalidParams(problem, path="$.branch")
         hub = bench.hub(workspace)
         await hub.prepare("sha1" if shadow.head is None or len(shadow.head) == 40 else "sha256")
         former = await hub.former_tips(wanted)

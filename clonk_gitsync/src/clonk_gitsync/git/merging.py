@@ -7,7 +7,7 @@ then merges as it would without them.
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -108,13 +108,21 @@ async def differences(shadow: Shadow, start: str, end: str) -> list[Placed]:
 async def in_the_way(shadow: Shadow, files: Iterable[Placed]) -> list[Placed]:
     """Return those of the files that differ from the index: changed, deleted or unknown to git."""
     listed = await shadow.run("ls-files", "-z", "-m", "-d", "-o")
-    dirty = set(listed.output.split(b"\0"))
+    dirty = {path for path in listed.output.split(b"\0") if path}
+    folders = {folder for path in dirty for folder in _above(path)}
     staged = await shadow.run("ls-files", "-z", "-s")
     index = {
         path: entry.split(b" ")[1].decode()
         for entry, _, path in (line.partition(b"\t") for line in staged.output.split(b"\0") if line)
     }
-    return [one for one in files if one.path in dirty or index.get(one.path, "0" * len(one.blob)) != one.old_blob]
+    return [
+        one
+        for one in files
+        if one.path in dirty
+        or one.path in folders
+        or any(folder in dirty for folder in _above(one.path))
+        or index.get(one.path, "0" * len(one.blob)) != one.old_blob
+    ]
 
 
 async def accept_what_is_done(shadow: Shadow, done: Sequence[Placed]) -> None:
@@ -146,6 +154,14 @@ def is_done(top: Path, file: Placed) -> bool:
         return False
     with os.fdopen(descriptor, "rb") as opened:
         return file.mode == mode and _blob(opened.read(MAX_HASHED + 1), file.blob) == file.blob
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    """Yield the folders that a path is in."""
+    at = path.rfind(b"/")
+    while at > 0:
+        yield path[:at]
+        at = path.rfind(b"/", 0, at)
 
 
 def _blob(content: bytes, like: str) -> str:
