@@ -15,7 +15,7 @@ from clonk_gitsync.git import diffs
 from clonk_gitsync.git.hub import RemoteRefs
 from clonk_gitsync.git.process import OnLine
 from clonk_gitsync.git.shadow import Shadow
-from clonk_gitsync.git.uploads import upload_large
+from clonk_gitsync.git.transfers import upload_large
 from clonk_gitsync.messages import (
     PushResult,
     StatusWord,

@@ -12,6 +12,7 @@ from clonk_gitsync.git.commits import replayed
 from clonk_gitsync.git.names import problem_with_branch
 from clonk_gitsync.git.process import OnLine
 from clonk_gitsync.git.shadow import Shadow
+from clonk_gitsync.git.transfers import download_large
 from clonk_gitsync.messages import PullMode, PullResult, WorkspaceConfig
 from clonk_gitsync.placing import MAX_NAMED, move_to
 from clonk_gitsync.workbench import Workbench, check_quiet, is_ancestor
@@ -64,6 +65,11 @@ async def pull(
             except merging.Conflicts as error:
                 paths = tuple(diffs.shown(path) for path in error.paths[:MAX_NAMED])
                 raise MergeConflict(wanted, paths, error.commit) from error
+        await download_large(
+            *(bench.git, hub, shadow, remote, await merging.differences(shadow, shadow.head, target)),
+            max_file_bytes=bench.settings.max_file_bytes,
+            on_line=on_line,
+        )
         await move_to(bench, shadow, current, target, f"pull ({'forward' if forward else mode})")
         return attrs.evolve(answer, updated=True, commit=target)
 

@@ -7,7 +7,7 @@ credential is ever near the workspace, and nothing of the workspace's settings c
 
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -144,7 +144,12 @@ class Hub:
             await self.run("repack", "-a", "-d", "-q")
 
     async def run(
-        self, *arguments: str, stdin: bytes | int = b"", stdout: int | None = None, check: bool = True
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes | int = b"",
+        stdout: int | None = None,
+        check: bool = True,
     ) -> Done:
         """Run a subcommand that speaks with nobody.
 
@@ -152,7 +157,12 @@ class Hub:
             GitFailed: It failed.
         """
         return await self._git.run(
-            *arguments, cwd=self.folder, env=self._environment, stdin=stdin, stdout=stdout, check=check
+            *arguments,
+            cwd=self.folder,
+            env={**self._environment, **(env or {})},
+            stdin=stdin,
+            stdout=stdout,
+            check=check,
         )
 
     @property

@@ -23,6 +23,10 @@ FIXED: Final = {
 }
 """For commits that are never seen."""
 
+EMPTY_TREES: Final = {40: "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+                      64: "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321"}  # fmt: skip
+"""Ids of the tree without files, by the length of a repository's ids."""
+
 MAX_HASHED: Final = 256 * 1024**2
 """Bytes of a file that is compared with what shall be put in its place."""
 
@@ -94,8 +98,9 @@ class Placed:
     blob: str
 
 
-async def differences(shadow: Shadow, start: str, end: str) -> list[Placed]:
-    """Return the files that differ between two trees."""
+async def differences(shadow: Shadow, start: str | None, end: str) -> list[Placed]:
+    """Return the files that differ between two commits; all of the second's when there is no first."""
+    start = start or EMPTY_TREES[len(end)]
     done = await shadow.run("diff-tree", "-r", "-z", "--raw", "--no-abbrev", "--no-renames", start, end)
     words = done.output.split(b"\0")
     found: list[Placed] = []
