@@ -8,7 +8,7 @@ import pytest
 
 from clonk_core.plugin import CheckResult, Unavailable
 from clonk_gitsync.checks import checks
-from clonk_gitsync.settings import CredentialSettings, GitSyncSettings
+from clonk_gitsync.settings import CredentialSettings, ForgeSettings, GitHubAppSettings, GitSyncSettings
 
 SSH = CredentialSettings(host="git.example.com", ssh_key="deploy")
 
@@ -69,11 +69,18 @@ async def test_ssh_is_looked_for_where_a_key_is_configured(tmp_path: Path, monke
 
 async def test_secrets_that_are_named_must_be_there() -> None:
     token = CredentialSettings(host="github.com", token="forge")
-    settings = GitSyncSettings(credentials=(SSH, token))
-    missing = (await found(settings, forge="x"))["git credentials"]
-    assert (missing.state, missing.message) == ("failed", "no secret deploy")
+    app = GitHubAppSettings(app_id=1, private_key="app")
+    settings = GitSyncSettings(
+        credentials=(SSH, token),
+        forges=(
+            ForgeSettings(host="github.com", kind="github", app=app),
+            ForgeSettings(host="git.example.com", kind="gitea", token="gitea"),
+        ),
+    )
+    missing = (await found(settings, forge="x", app="x"))["git credentials"]
+    assert (missing.state, missing.message) == ("failed", "no secret deploy, gitea")
     assert "clonk secrets set deploy" in missing.fix
-    there = (await found(settings, forge="the token", deploy="the key"))["git credentials"]
+    there = (await found(settings, forge="x", deploy="x", app="x", gitea="x"))["git credentials"]
     assert (there.state, there.message) == ("ok", "for git.example.com, github.com")
 
 

@@ -30,17 +30,17 @@ def checks(settings: GitSyncSettings, *, secret: ReadSecret) -> Sequence[Check]:
         settings: The section `gitsync`.
         secret: Reads a stored secret.
     """
+    hosts = dict.fromkeys((*(one.host for one in settings.credentials), *(one.host for one in settings.forges)))
 
     async def credentials() -> CheckResult:
-        named = [name for one in settings.credentials for name in (one.token, one.ssh_key) if name is not None]
         try:
-            missing = [name for name in dict.fromkeys(named) if not await secret(name)]
+            missing = [name for name in _named(settings) if not await secret(name)]
         except CallError as error:
             return CheckResult(state="failed", message=error.message)
         if missing:
             fix = "; ".join(f"`clonk secrets set {name}`" for name in missing)
             return CheckResult(state="failed", message=f"no secret {', '.join(missing)}", fix=fix)
-        return CheckResult(state="ok", message=f"for {', '.join(one.host for one in settings.credentials)}")
+        return CheckResult(state="ok", message=f"for {', '.join(hosts)}")
 
     async def signing() -> CheckResult:
         name = settings.signing_key or ""
@@ -58,11 +58,20 @@ def checks(settings: GitSyncSettings, *, secret: ReadSecret) -> Sequence[Check]:
     found = [Check(name="git version", function=_git), Check(name="git-lfs", function=_lfs)]
     if any(one.ssh_key is not None for one in settings.credentials) or settings.known_hosts:
         found.append(Check(name="ssh", function=lambda: _ssh(settings)))
-    if settings.credentials:
+    if hosts:
         found.append(Check(name="git credentials", function=credentials))
     if settings.signing_key is not None:
         found.append(Check(name="commit signing", function=signing))
     return found
+
+
+def _named(settings: GitSyncSettings) -> list[str]:
+    """Return the secrets that open remotes and forges, each once."""
+    named = [
+        *(name for one in settings.credentials for name in (one.token, one.ssh_key)),
+        *(name for one in settings.forges for name in (one.token, None if one.app is None else one.app.private_key)),
+    ]
+    return list(dict.fromkeys(name for name in named if name is not None))
 
 
 async def _git() -> CheckResult:

@@ -25,7 +25,10 @@ MAX_PACKS: Final = 40
 """Packs after which they are put together: each exchange adds one."""
 
 MAX_REMEMBERED: Final = 100
-"""Places of a remote's branch that are looked at: each has survived a fetch or a push."""
+"""Places of a remote's branch that are looked at, at least: each comes of a fetch or a push."""
+
+LOG_LINE_BYTES: Final = 300
+"""Of a reflog, more than ever: two ids, who, when and what."""
 
 SAID: Final[tuple[tuple[RemoteProblem, tuple[str, ...]], ...]] = (
     ("host_key", ("host key verification failed", "no matching host key", "remote host identification has changed")),
@@ -255,11 +258,10 @@ class Hub:
         return done.text if done.code == 0 else None
 
     async def former_tips(self, branch: str) -> list[str]:
-        """Return where a branch of the remote is known to have been, the last 100 places and today's."""
+        """Return where a branch of the remote is known to have been, its last places and today's."""
         today = await self.known_tip(branch)
-        log = self.folder / "logs" / tracking(branch)
-        text = await trio.to_thread.run_sync(lambda: log.read_text(errors="replace") if log.is_file() else "")
-        places = [word for line in text.splitlines()[-MAX_REMEMBERED:] for word in line.split(" ", 2)[:2]]
+        lines = await trio.to_thread.run_sync(_last_lines, self.folder / "logs" / tracking(branch))
+        places = [word for line in lines for word in line.split(" ", 2)[:2]]
         return list(dict.fromkeys(one for one in [*places, today or ""] if one.strip("0")))
 
     async def exchange(
@@ -349,6 +351,18 @@ UNPACK: Final = ("index-pack", "--stdin", "--fix-thin")
 def tracking(branch: str) -> str:
     """Return the ref that remembers where a branch of the remote is."""
     return f"refs/remotes/origin/{branch}"
+
+
+def _last_lines(log: Path) -> list[str]:
+    """Return the last lines of a reflog, whole ones; none when there is no log."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - MAX_REMEMBERED * LOG_LINE_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
+    return lines[1:] if size > MAX_REMEMBERED * LOG_LINE_BYTES else lines
 
 
 def _revisions(commit: str, have: Sequence[str]) -> bytes:
