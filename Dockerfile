@@ -15,7 +15,7 @@ FROM python:3.12-slim
 ARG WITH_CLAUDE=none
 
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends git \
+    && apt-get install -y --no-install-recommends git git-lfs openssh-client \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --create-home --home-dir /home/clonk clonk \
     && install -d -o clonk -g clonk /var/clonk /etc/clonk /workspace

@@ -16,7 +16,7 @@ import pytest
 
 from clonk_core.plugin import CallError
 from clonk_core.testing.host import TestHost
-from clonk_gitsync.git.lfs import push_options
+from clonk_gitsync.git.lfs import transfer_options
 from tests.gitsync.conftest import ENVIRON, OpenHost, Place, git, keep_secret
 from tests.gitsync.test_credentials import TOKEN, Backend, settings_for
 from tests.gitsync.test_ssh import Sshd, needs_sshd, sshd
@@ -56,9 +56,10 @@ class Store(Backend):
         else:
             wanted = json.loads(body)
             ways = {"href": f"{self.url}/store/", "header": {"X-Ticket": "4711"}}
+            way = wanted["operation"]
             objects = [
-                {**one, "actions": {"upload": {**ways, "href": ways["href"] + one["oid"]}}}
-                if one["oid"] not in self.kept
+                {**one, "actions": {way: {**ways, "href": ways["href"] + one["oid"]}}}
+                if (one["oid"] in self.kept) == (way == "download")
                 else one
                 for one in wanted["objects"]
             ]
@@ -72,6 +73,17 @@ class Store(Backend):
         if good:
             self.kept[oid] = body
         self._say(200 if good else 403, {})
+
+    def do_GET(self) -> None:
+        if not self.path.startswith("/store/"):
+            self._answer()
+            return
+        self.seen.append(f"{self.command} {self.path}")
+        content = self.kept.get(self.path.rpartition("/")[2], b"") if self.headers.get("X-Ticket") == "4711" else b""
+        self.send_response(200 if content else 403)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def _knows(self) -> bool:
         expected = base64.b64encode(f"x-access-token:{TOKEN}".encode()).decode()
@@ -147,26 +159,77 @@ async def test_a_large_file_is_a_pointer_in_the_commit_and_lies_in_the_remotes_s
     assert (there / "x.bin").read_bytes() == CONTENT
 
 
-async def test_clones_and_pulls_leave_pointers_and_contents_beside_them_are_no_change(
-    host: TestHost, large: Place
-) -> None:
+async def test_clones_and_pulls_bring_contents(host: TestHost, large: Place) -> None:
     path = await register(host, large, large.remote)
     await host.client.call("gitsync.sync", path=path)
     clone = large.root / "clone"
     await host.client.events("gitsync.clone", path=str(clone), remote=large.remote, branch="claude/work")
-    assert (clone / "x.bin").read_text() == POINTER
-    assert (await host.client.call("gitsync.status", path=str(clone)))["status"] == "clean"
-    git(clone, *FILTERS, "lfs", "pull")  # a person, or Claude
     assert (clone / "x.bin").read_bytes() == CONTENT
-    assert (await host.client.call("gitsync.status", path=str(clone)))["status"] == "clean"
-    (clone / "x.bin").write_text(POINTER)
-    assert (await host.client.call("gitsync.sync", path=str(clone)))["status"] == "up_to_date"
+    assert (clone / ".git" / STORED).read_bytes() == CONTENT
     assert (await host.client.call("gitsync.status", path=str(clone)))["status"] == "clean"
     (large.work / "x.bin").write_bytes(CONTENT + b"more")
+    (large.work / "y.bin").write_bytes(b"another")
     await host.client.call("gitsync.sync", path=path)
     assert (await host.client.call("gitsync.pull", path=str(clone)))["updated"] is True
-    assert f"size {len(CONTENT) + 4}\n" in (clone / "x.bin").read_text()
+    assert (clone / "x.bin").read_bytes() == CONTENT + b"more"
+    assert (clone / "y.bin").read_bytes() == b"another"
     assert (await host.client.call("gitsync.status", path=str(clone)))["status"] == "clean"
+    git(clone, *FILTERS, "fsck")
+    assert git(clone, *FILTERS, "status", "--porcelain") == ""
+    left = [one for one in large.root.parent.rglob("repositories/*/lfs/objects/**/*") if one.is_file()]
+    assert left == []
+
+
+async def test_contents_over_the_limit_stay_pointers_and_that_is_no_change(
+    open_gitsync: OpenHost, large: Place
+) -> None:
+    (large.work / "y.bin").write_bytes(b"another")
+    async with open_gitsync() as host:
+        await host.client.call("gitsync.sync", path=await register(host, large, large.remote))
+    clone = large.root / "clone"
+    async with open_gitsync(max_file_bytes=len(CONTENT) - 1) as host:
+        await host.client.events("gitsync.clone", path=str(clone), remote=large.remote, branch="claude/work")
+        assert (clone / "x.bin").read_text() == POINTER
+        assert (clone / "y.bin").read_bytes() == b"another"
+        assert (await host.client.call("gitsync.status", path=str(clone)))["status"] == "clean"
+    async with open_gitsync() as host:
+        git(clone, *FILTERS, "lfs", "pull")  # a person, or Claude
+        assert (clone / "x.bin").read_bytes() == CONTENT
+        assert (await host.client.call("gitsync.status", path=str(clone)))["status"] == "clean"
+        (clone / "x.bin").write_text(POINTER)
+        assert (await host.client.call("gitsync.sync", path=str(clone)))["status"] == "up_to_date"
+        assert (await host.client.call("gitsync.status", path=str(clone)))["status"] == "clean"
+
+
+async def test_a_pull_whose_contents_cannot_be_fetched_changes_nothing(
+    open_gitsync: OpenHost, large: Place, store: Any, tmp_path: Path
+) -> None:
+    await keep_secret(tmp_path, TOKEN)
+    async with open_gitsync(settings_for(large, store)) as host:
+        path = await register(host, large, f"{store.url}/repo.git")
+        await host.client.call("gitsync.sync", path=path)
+        clone, other = large.root / "clone", large.root / "other"
+        await host.client.events("gitsync.clone", path=str(clone), remote=f"{store.url}/repo.git", branch="claude/work")
+        assert (clone / "x.bin").read_bytes() == CONTENT
+        (large.work / "x.bin").write_bytes(b"new")
+        (large.work / "a.txt").write_text("changed\n")
+        await host.client.call("gitsync.sync", path=path)
+        before = git(clone, "rev-parse", "HEAD")
+        store.is_down = True
+        with pytest.raises(CallError) as caught:
+            await host.client.call("gitsync.pull", path=str(clone))
+        assert caught.value.kind == "gitsync.remote_failed"
+        assert git(clone, "rev-parse", "HEAD") == before
+        assert (await host.client.call("gitsync.status", path=str(clone)))["status"] == "behind"
+        events = await host.client.events(
+            "gitsync.clone", path=str(other), remote=f"{store.url}/repo.git", branch="claude/work"
+        )
+        assert "gitsync.remote_failed" in repr(events)
+        assert not other.exists()
+        store.is_down = False
+        assert (await host.client.call("gitsync.pull", path=str(clone)))["updated"] is True
+    assert (clone / "x.bin").read_bytes() == b"new"
+    assert (clone / "a.txt").read_text() == "changed\n"
 
 
 async def test_the_store_of_a_forge_has_the_content_before_the_branch_is_pushed(
@@ -242,6 +305,10 @@ async def test_what_a_workspace_says_of_large_files_counts_nowhere(
         await host.client.call("gitsync.status", path=path)
         await host.client.call("gitsync.diff", path=path, against=large.main)
         assert (await host.client.call("gitsync.pull", path=path))["updated"] is False
+        clone = large.root / "clone"
+        await host.client.events("gitsync.clone", path=str(clone), remote=f"{store.url}/repo.git", branch="claude/work")
+        assert (clone / "x.bin").read_bytes() == CONTENT
+        assert (clone / ".lfsconfig").exists()
     assert ".lfsconfig" in git(large.bare, "ls-tree", "--name-only", "claude/work")
     assert git(large.bare, "show", "claude/work:x.bin") == POINTER.strip()
     assert not mark.exists()
@@ -317,6 +384,13 @@ async def test_large_files_that_the_session_itself_has_committed_are_uploaded(ho
     assert (large.bare / STORED).read_bytes() == CONTENT
 
 
+async def test_large_files_can_be_switched_off(open_gitsync: OpenHost, large: Place) -> None:
+    async with open_gitsync(large_files=False) as host:
+        path = await register(host, large, large.remote)
+        committed = await host.client.call("gitsync.commit", path=path, message="x")
+    assert (committed["left_out"], committed["files_changed"]) == (["x.bin"], 1)
+
+
 async def test_without_git_lfs_large_files_are_left_out_and_commits_that_hold_some_are_not_pushed(
     open_gitsync: OpenHost, large: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,8 +426,13 @@ async def test_over_ssh_the_server_tells_the_store(
     async with open_gitsync(sshd.settings(large, "host_key")) as host:
         path = await register(host, large, sshd.remote(large))
         assert (await host.client.call("gitsync.sync", path=path))["status"] == "pushed"
+        clone = large.root / "clone"
+        await host.client.events("gitsync.clone", path=str(clone), remote=sshd.remote(large), branch="claude/work")
     assert store.kept == {OID: CONTENT}
-    assert f"{large.bare} upload" in (sshd.folder / "asked").read_text()
+    assert (clone / "x.bin").read_bytes() == CONTENT
+    asked = (sshd.folder / "asked").read_text()
+    assert f"{large.bare} upload" in asked
+    assert f"{large.bare} download" in asked
 
 
 @pytest.mark.parametrize(
@@ -370,7 +449,7 @@ def test_git_lfs_itself_takes_the_settings_for_the_store_that_they_mean(
 ) -> None:
     git(tmp_path, "init", "-q", "--bare")
     protocol = "https" if remote.startswith("https") else "ssh"
-    words = [word for option in push_options(remote, protocol) for word in ("-c", option)]
+    words = [word for option in transfer_options(remote, protocol) for word in ("-c", option)]
     done = subprocess.run(["git", *words, "lfs", "env"], cwd=tmp_path, env=ENVIRON, capture_output=True, check=True)
     said = done.stdout.decode()
     assert f"Endpoint={endpoint} " in said

@@ -197,6 +197,43 @@ async def test_files_that_would_be_lost_stop_a_pull_and_are_named(
     assert (data["state"], data["paths"]) == ("dirty", [name])
 
 
+@pytest.mark.parametrize("is_folder", [True, False], ids=["a folder for a file", "a file for a folder"])
+async def test_files_and_folders_of_one_name_stop_a_pull_and_are_named(
+    host: TestHost, two: Two, is_folder: bool
+) -> None:
+    theirs, here = ("name", "name/here.txt") if is_folder else ("name/theirs.txt", "name")
+    two.theirs({theirs: "theirs\n"})
+    two.write(two.work, {here: "not committed\n"})
+    data = await refused(host, two, "ff", "gitsync.workspace_busy")
+    assert (data["state"], data["paths"]) == ("dirty", [theirs])
+
+
+async def test_a_head_that_names_no_branch_is_refused(host: TestHost, two: Two) -> None:
+    (two.work / ".git" / "HEAD").write_text("ref: refs/heads/../../../../etc/passwd\n")
+    with pytest.raises(CallError) as caught:
+        await host.client.call("gitsync.pull", path=str(two.work))
+    assert caught.value.kind in {"invalid_params", "gitsync.git_failed"}
+
+
+async def test_a_branch_that_is_moved_meanwhile_stays_and_the_files_are_put_back(
+    open_gitsync: OpenHost, two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two.theirs({"b.txt": "b\n", "long.txt": "theirs\n"})
+    two.ours({"c.txt": "c\n"})
+    moved = git(two.work, "commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "moved")
+    two.write(two.work, {"a.txt": "not committed\n"})
+    before = two.state()
+    git_that(tmp_path, monkeypatch, "update-ref --no-deref", f'"$real" update-ref refs/heads/topic {moved}')
+    async with open_gitsync() as host:
+        await host.client.call("gitsync.register", path=str(two.work), remote=two.place.remote, branch="topic")
+        with pytest.raises(CallError) as caught:
+            await pull(host, two, "merge")
+    monkeypatch.undo()
+    assert caught.value.kind == "gitsync.branch_diverged"
+    assert git(two.work, "rev-parse", "topic") == moved
+    assert two.state()[1:] == before[1:]
+
+
 async def test_a_file_in_the_way_that_is_what_shall_be_there_stops_nothing(host: TestHost, two: Two) -> None:
     two.theirs({"new.txt": "theirs\n", "a.txt": "theirs\n"})
     two.write(two.work, {"new.txt": "theirs\n", "a.txt": "theirs\n"})

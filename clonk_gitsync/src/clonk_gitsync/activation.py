@@ -39,7 +39,7 @@ class GitSync(WorkspaceMethods, LookingMethods, WorkMethods, PullRequestMethods,
         settings = host.settings if isinstance(host.settings, GitSyncSettings) else GitSyncSettings()
         self._settings = settings
         self._policy = Policy(settings, host.workspace_roots)
-        self._git = Git(home)
+        self._git = Git(home, large_files=settings.large_files)
         self._workspaces = Workspaces(database, host.workspace_roots, self._policy)
         forges = Forges(settings, host)
         credentials = Credentials(settings, host.secret, tools, forges.token)

@@ -10,7 +10,9 @@ import trio
 
 from clonk_core.plugin import Conflict, InvalidParams
 from clonk_gitsync.errors import RemoteFailed
+from clonk_gitsync.git.merging import differences
 from clonk_gitsync.git.process import OnLine, Owner, owner_of
+from clonk_gitsync.git.transfers import download_large
 from clonk_gitsync.messages import WorkspaceConfig
 from clonk_gitsync.placing import put_in_place
 from clonk_gitsync.workbench import Workbench
@@ -57,6 +59,11 @@ async def clone(
             if tip is not None:
                 async with bench.at(workspace) as shadow:
                     await hub.give(shadow, tip)
+                    await download_large(
+                        *(bench.git, hub, shadow, remote, await differences(shadow, None, tip)),
+                        max_file_bytes=bench.settings.max_file_bytes,
+                        on_line=on_line,
+                    )
                     await put_in_place(bench, shadow, None, tip)
                     await shadow.run_real(
                         "update-ref", "-m", "clonk: clone", f"refs/heads/{chosen}", tip, "0" * len(tip)

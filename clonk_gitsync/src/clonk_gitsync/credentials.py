@@ -23,10 +23,8 @@ from clonk_gitsync.policy import Remote
 from clonk_gitsync.settings import CredentialSettings, GitSyncSettings
 
 ASKPASS: Final = """#!/bin/sh
-# Answers git and git-lfs once, when they ask for the password of the one host that this exchange is with.
+# Answers git once, when it asks for the password of the one host that this exchange is with; git-lfs asks by git.
 case "$1" in
-"Username for \"$CLONK_ASKPASS_SCHEME://$CLONK_ASKPASS_HOST\"") exec printf '%s\n' "$CLONK_ASKPASS_USER" ;;
-"Password for \"$CLONK_ASKPASS_SCHEME://"*"@$CLONK_ASKPASS_HOST\"") exec cat "/dev/fd/$CLONK_ASKPASS_FD" ;;
 "Password for '"*"@$CLONK_ASKPASS_HOST': ") exec cat "/dev/fd/$CLONK_ASKPASS_FD" ;;
 esac
 exit 1
@@ -131,8 +129,6 @@ class Credentials:
                     "GIT_ASKPASS": str(program),
                     "CLONK_ASKPASS_FD": str(reading),
                     "CLONK_ASKPASS_HOST": remote.host,
-                    "CLONK_ASKPASS_SCHEME": remote.protocol,
-                    "CLONK_ASKPASS_USER": username,
                 },
                 options=(f"credential.username={username}",),
                 pass_fds=(reading,),

@@ -15,6 +15,7 @@ from clonk_gitsync.git import diffs
 from clonk_gitsync.git.hub import RemoteRefs
 from clonk_gitsync.git.process import OnLine
 from clonk_gitsync.git.shadow import Shadow
+from clonk_gitsync.git.transfers import upload_large
 from clonk_gitsync.messages import (
     PushResult,
     StatusWord,
@@ -131,7 +132,7 @@ class Exchange:
                 raise PushRejected(branch, "it has commits that are lacking here")
             forced = True
         await hub.take(shadow, commit)
-        await hub.push_large(remote, shadow, commit, on_line=on_line)
+        await upload_large(self._bench.git, hub, shadow, remote, commit, log=self._bench.log, on_line=on_line)
         pushed = await hub.push(remote, commit, branch, expect=refs.commit, force=forced, on_line=on_line)
         if not pushed.ok:
             raise PushRejected(branch, pushed.reason or "the server refused")

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from clonk_core.plugin import Activation, Host, hookimpl
+from clonk_core.plugin import Activation, Check, Host, hookimpl
 
 
 @hookimpl
@@ -36,3 +36,11 @@ def clonk_hookspecs() -> object:
     from clonk_gitsync.forges import hooks
 
     return hooks
+
+
+@hookimpl
+def clonk_checks(settings: Any, secret: Any) -> Sequence[Check]:
+    """Return what `clonk doctor` looks at: git, the programs beside it, and the secrets."""
+    from clonk_gitsync.checks import checks
+
+    return checks(settings, secret=secret)

@@ -7,12 +7,18 @@ import trio
 
 from clonk_gitsync.errors import BranchDiverged, WorkspaceBusy
 from clonk_gitsync.git import diffs, merging
+from clonk_gitsync.git.merging import EMPTY_TREES
 from clonk_gitsync.git.process import GitFailed
 from clonk_gitsync.git.shadow import Shadow
-from clonk_gitsync.workbench import EMPTY_TREES, Workbench
+from clonk_gitsync.git.transfers import take_large_back
+from clonk_gitsync.workbench import Workbench
 
-IN_THE_WAY: Final = ("would be overwritten", "not uptodate", "would be lost")
+IN_THE_WAY: Final = ("would be overwritten", "would be removed", "not uptodate", "would lose", "would be lost")
 """What `read-tree` says of files that it would have to overwrite."""
+
+INDEX_TRIALS: Final = 20
+INDEX_PAUSE_S: Final = 0.1
+"""Another git holds the index for as long as a command takes, mostly some milliseconds."""
 
 MAX_NAMED: Final = 100
 """Files that are named in an error."""
@@ -71,7 +77,11 @@ async def move_to(bench: Workbench, shadow: Shadow, branch: str, commit: str, re
             check=False,
         )
         if moved.code != 0:
+            await take_large_back(bench.git, shadow, await merging.differences(shadow, before, commit))
             await put_in_place(bench, shadow, commit, before or EMPTY_TREES[len(commit)])
             raise BranchDiverged(branch, f"{branch!r} was moved meanwhile, or its name is in the way")
-        if not await shadow.keep_index():
-            bench.log.info("another git is at work; the index stays", workspace=str(shadow.repository.top))
+        for _ in range(INDEX_TRIALS):  # nobody tells when another git is done
+            if await shadow.keep_index():
+                return
+            await trio.sleep(INDEX_PAUSE_S)
+        bench.log.warning("another git is at work; the index stays", workspace=str(shadow.repository.top))

@@ -5,11 +5,14 @@ from typing import Final
 import attrs
 import trio
 
+from clonk_core.plugin import InvalidParams
 from clonk_gitsync.errors import BranchDiverged, MergeConflict, WorkspaceBusy
 from clonk_gitsync.git import diffs, merging
 from clonk_gitsync.git.commits import replayed
+from clonk_gitsync.git.names import problem_with_branch
 from clonk_gitsync.git.process import OnLine
 from clonk_gitsync.git.shadow import Shadow
+from clonk_gitsync.git.transfers import download_large
 from clonk_gitsync.messages import PullMode, PullResult, WorkspaceConfig
 from clonk_gitsync.placing import MAX_NAMED, move_to
 from clonk_gitsync.workbench import Workbench, check_quiet, is_ancestor
@@ -34,6 +37,8 @@ async def pull(
         await trio.to_thread.run_sync(check_quiet, shadow.repository)
         current = shadow.repository.head_branch()
         wanted = branch or current or workspace.branch
+        if (problem := problem_with_branch(wanted)) is not None:  # HEAD can name anything
+            raise InvalidParams(problem, path="$.branch")
         hub = bench.hub(workspace)
         await hub.prepare("sha1" if shadow.head is None or len(shadow.head) == 40 else "sha256")
         former = await hub.former_tips(wanted)
@@ -60,6 +65,11 @@ async def pull(
             except merging.Conflicts as error:
                 paths = tuple(diffs.shown(path) for path in error.paths[:MAX_NAMED])
                 raise MergeConflict(wanted, paths, error.commit) from error
+        await download_large(
+            *(bench.git, hub, shadow, remote, await merging.differences(shadow, shadow.head, target)),
+            max_file_bytes=bench.settings.max_file_bytes,
+            on_line=on_line,
+        )
         await move_to(bench, shadow, current, target, f"pull ({'forward' if forward else mode})")
         return attrs.evolve(answer, updated=True, commit=target)
 

@@ -136,6 +136,9 @@ class GitSyncSettings:
         signing_key: Name of the stored secret that holds a private SSH key without a passphrase, by which every commit
             is signed; null for none. A commit that cannot be signed is not made.
         max_file_bytes: Larger files are left out of commits.
+        large_files: Take large files of Git LFS in as pointers, upload and fetch their contents, where git-lfs is
+            installed. A remote's store tells where contents are sent to and fetched from; switch it off where callers
+            may register remotes that you do not trust, or name the remotes in `allowed_remotes`.
         max_diff_bytes: A diff is cut here, and says so.
         network_timeout_s: Seconds for one exchange with a remote.
         concurrency: Workspaces that `sync_all` works on at the same time.
@@ -155,6 +158,7 @@ class GitSyncSettings:
     )
     signing_key: SecretName | None = None
     max_file_bytes: Annotated[int, Ge(1)] = 100 * 1024**2
+    large_files: bool = True
     max_diff_bytes: Annotated[int, Ge(1024), Le(64 * 1024**2)] = 1024**2
     network_timeout_s: Annotated[float, Gt(0), Le(86_400)] = 600.0
     concurrency: Annotated[int, Ge(1), Le(64)] = 4

@@ -30,10 +30,10 @@ class Signer:
         name: The stored secret that holds the private key.
         secret: Reads the secret store.
         folder: Ours alone; the key is written there.
-        log: For the words of `ssh-keygen`.
+        log: For the words of `ssh-keygen`, when there is one.
     """
 
-    def __init__(self, name: str, secret: ReadSecret, folder: Path, log: Log) -> None:
+    def __init__(self, name: str, secret: ReadSecret, folder: Path, log: Log | None = None) -> None:
         self._name = name
         self._secret = secret
         self._folder = folder
@@ -82,7 +82,8 @@ class Signer:
                 raise SigningFailed("ssh-keygen cannot be run, or takes too long") from error
         if done.returncode != 0 or not done.stdout:
             said = done.stderr.decode(errors="replace").strip()[-SAID_CHARS:]
-            self._log.warning("ssh-keygen made no signature", said=said)
+            if self._log is not None:
+                self._log.warning("ssh-keygen made no signature", said=said)
             raise SigningFailed(f"the secret {self._name!r} is no private SSH key without a passphrase")
         return done.stdout
 

@@ -17,6 +17,7 @@ from clonk_gitsync.errors import BranchDiverged, GitUnusable, NotARepository, Wo
 from clonk_gitsync.git import diffs
 from clonk_gitsync.git.commits import CommitText, ident, message_text
 from clonk_gitsync.git.hub import Hub
+from clonk_gitsync.git.merging import EMPTY_TREES
 from clonk_gitsync.git.process import Git, GitFailed, GitMissing
 from clonk_gitsync.git.repository import NoRepository, Repository, find_repository
 from clonk_gitsync.git.shadow import Shadow, open_shadow
@@ -37,9 +38,6 @@ DIFF: Final = (
     "--src-prefix=a/",
     "--dst-prefix=b/",
 )
-EMPTY_TREES: Final = {40: "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
-                      64: "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321"}  # fmt: skip
-"""Ids of the tree without files, by the length of a repository's ids."""
 
 
 class Workbench:

@@ -7,7 +7,7 @@ credential is ever near the workspace, and nothing of the workspace's settings c
 
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -16,8 +16,7 @@ import trio
 
 from clonk_core.plugin import Log
 from clonk_gitsync.credentials import Credentials
-from clonk_gitsync.errors import GitUnusable, RemoteFailed, RemoteProblem
-from clonk_gitsync.git import lfs
+from clonk_gitsync.errors import RemoteFailed, RemoteProblem
 from clonk_gitsync.git.process import Done, Git, GitFailed, GitTooSlow, OnLine
 from clonk_gitsync.git.shadow import WHO, Shadow
 from clonk_gitsync.policy import Remote
@@ -26,7 +25,10 @@ MAX_PACKS: Final = 40
 """Packs after which they are put together: each exchange adds one."""
 
 MAX_REMEMBERED: Final = 100
-"""Places of a remote's branch that are looked at: each has survived a fetch or a push."""
+"""Places of a remote's branch that are looked at, at least: each comes of a fetch or a push."""
+
+LOG_LINE_BYTES: Final = 300
+"""Of a reflog, more than ever: two ids, who, when and what."""
 
 SAID: Final[tuple[tuple[RemoteProblem, tuple[str, ...]], ...]] = (
     ("host_key", ("host key verification failed", "no matching host key", "remote host identification has changed")),
@@ -145,7 +147,12 @@ class Hub:
             await self.run("repack", "-a", "-d", "-q")
 
     async def run(
-        self, *arguments: str, stdin: bytes | int = b"", stdout: int | None = None, check: bool = True
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes | int = b"",
+        stdout: int | None = None,
+        check: bool = True,
     ) -> Done:
         """Run a subcommand that speaks with nobody.
 
@@ -153,7 +160,12 @@ class Hub:
             GitFailed: It failed.
         """
         return await self._git.run(
-            *arguments, cwd=self.folder, env=self._environment, stdin=stdin, stdout=stdout, check=check
+            *arguments,
+            cwd=self.folder,
+            env={**self._environment, **(env or {})},
+            stdin=stdin,
+            stdout=stdout,
+            check=check,
         )
 
     @property
@@ -176,7 +188,7 @@ class Hub:
             RemoteFailed: It does not tell.
         """
         wanted = ("HEAD",) if branch is None else ("HEAD", f"refs/heads/{branch}")
-        done = await self._exchange(remote, "ls-remote", "--symref", "--", remote.url, *wanted)
+        done = await self.exchange(remote, "ls-remote", "--symref", "--", remote.url, *wanted)
         commits: dict[str, str] = {}
         symbolic: dict[str, str] = {}
         for line in done.output.decode(errors="replace").splitlines():
@@ -205,7 +217,7 @@ class Hub:
         limit = () if depth is None else (f"--depth={depth}",)
         ref = tracking(branch)
         words = ("fetch", "--no-tags", "--no-write-fetch-head", "--progress", "--no-auto-maintenance", *limit, "--")
-        await self._exchange(remote, *words, remote.url, f"+refs/heads/{branch}:{ref}", on_line=on_line)
+        await self.exchange(remote, *words, remote.url, f"+refs/heads/{branch}:{ref}", on_line=on_line)
         return (await self.run("rev-parse", "--verify", ref)).text
 
     async def push(
@@ -227,7 +239,7 @@ class Hub:
         ref = f"refs/heads/{branch}"
         lease = (f"--force-with-lease={ref}:{expect or ''}",) if force else ()
         words = ("push", "--porcelain", "--progress", "--no-verify", "--no-signed", *lease, "--", remote.url)
-        done = await self._exchange(remote, *words, f"{commit}:{ref}", on_line=on_line, check=False)
+        done = await self.exchange(remote, *words, f"{commit}:{ref}", on_line=on_line, check=False)
         line = next((one for one in done.output.decode(errors="replace").splitlines() if f":{ref}\t" in one), None)
         if line is None:
             raise self._failed(done.said, "push")
@@ -238,47 +250,6 @@ class Hub:
         await self.run("update-ref", tracking(branch), commit)
         return Pushed(ok=True)
 
-    async def push_large(self, remote: Remote, shadow: Shadow, commit: str, *, on_line: OnLine | None) -> None:
-        """Upload the large files of a commit that the remote's branches lack, as far as they are here.
-
-        Raises:
-            RemoteFailed: It did not work.
-            GitFailed: They cannot be read.
-            GitUnusable: There are some, and no git-lfs.
-        """
-        repository = shadow.repository
-        if not await trio.to_thread.run_sync((repository.common_dir / "lfs" / "objects").is_dir):
-            return
-        wanted = await self._pointers(commit)
-        oids = await trio.to_thread.run_sync(lfs.take, repository.common_dir, self.folder, wanted)
-        if len(oids) < len(wanted):
-            self._log.info(
-                "large files are not here and not uploaded",
-                workspace=str(repository.top),
-                count=len(wanted) - len(oids),
-            )
-        if oids and self._git.lfs_program is None:
-            raise GitUnusable("the commits hold large files, and there is no git-lfs on the server's PATH")
-        options = lfs.push_options(remote.url, remote.protocol)
-        for some in batched(oids, lfs.PER_COMMAND):
-            words = ("lfs", "push", "--object-id", remote.url)
-            await self._exchange(remote, *words, *some, options=options, on_line=on_line)
-        await trio.to_thread.run_sync(lfs.forget, self.folder, oids)
-
-    async def _pointers(self, commit: str) -> list[lfs.Pointer]:
-        small = f"--filter=blob:limit={lfs.POINTER_BYTES.stop}"
-        listed = await self.run(
-            "rev-list", "--objects", "--no-object-names", small, commit, "--not", "--remotes=origin"
-        )
-        asked = await self.run("cat-file", "--batch-check", stdin=listed.output)
-        blobs = [
-            line.split()[0] + b"\n"
-            for line in asked.output.splitlines()
-            if line.split()[1] == b"blob" and int(line.split()[2]) in lfs.POINTER_BYTES
-        ]
-        read = await self.run("cat-file", "--batch", stdin=b"".join(blobs))
-        return list(dict.fromkeys(lfs.pointers(read.output)))
-
     async def known_tip(self, branch: str) -> str | None:
         """Return where a branch of the remote was at the last exchange; None when it is not known."""
         if not await trio.to_thread.run_sync((self.folder / "HEAD").is_file):
@@ -287,14 +258,13 @@ class Hub:
         return done.text if done.code == 0 else None
 
     async def former_tips(self, branch: str) -> list[str]:
-        """Return where a branch of the remote is known to have been, the last 100 places and today's."""
+        """Return where a branch of the remote is known to have been, its last places and today's."""
         today = await self.known_tip(branch)
-        log = self.folder / "logs" / tracking(branch)
-        text = await trio.to_thread.run_sync(lambda: log.read_text(errors="replace") if log.is_file() else "")
-        places = [word for line in text.splitlines()[-MAX_REMEMBERED:] for word in line.split(" ", 2)[:2]]
+        lines = await trio.to_thread.run_sync(_last_lines, self.folder / "logs" / tracking(branch))
+        places = [word for line in lines for word in line.split(" ", 2)[:2]]
         return list(dict.fromkeys(one for one in [*places, today or ""] if one.strip("0")))
 
-    async def _exchange(
+    async def exchange(
         self,
         remote: Remote,
         *arguments: str,
@@ -302,6 +272,11 @@ class Hub:
         check: bool = True,
         on_line: OnLine | None = None,
     ) -> Done:
+        """Run a subcommand that speaks with a remote, and with it alone.
+
+        Raises:
+            RemoteFailed: It failed, unless `check` is off, or took too long.
+        """
         async with self._credentials.hand_over(remote) as handed:
             try:
                 done = await self._git.run(
@@ -378,10 +353,16 @@ def tracking(branch: str) -> str:
     return f"refs/remotes/origin/{branch}"
 
 
-def batched(words: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """Yield a sequence in parts of at most `size`."""
-    for start in range(0, len(words), size):
-        yield words[start : start + size]
+def _last_lines(log: Path) -> list[str]:
+    """Return the last lines of a reflog, whole ones; none when there is no log."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - MAX_REMEMBERED * LOG_LINE_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
+    return lines[1:] if size > MAX_REMEMBERED * LOG_LINE_BYTES else lines
 
 
 def _revisions(commit: str, have: Sequence[str]) -> bytes:

@@ -48,26 +48,35 @@ class Pointer:
     oid: str
     size: int
 
+    @property
+    def text(self) -> bytes:
+        """It, as git-lfs writes it."""
+        return f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.oid}\nsize {self.size}\n".encode()
 
-def filter_options(program: str, storage: Path) -> tuple[str, ...]:
-    """Return the settings by which git turns large files into pointers, and leaves pointers what they are.
+
+def filter_options(program: str, storage: Path, *, contents: bool = False) -> tuple[str, ...]:
+    """Return the settings by which git turns large files into pointers, and back where that is wanted.
 
     Args:
         program: The absolute git-lfs.
-        storage: Where it puts the contents.
+        storage: Where it puts the contents, and looks for them.
+        contents: Whether pointers whose contents lie there are replaced by them; the others stay, and nobody is asked.
     """
-    word = quote(program)
+    word, skip = quote(program), "" if contents else " --skip"
     return (
         f"filter.lfs.clean={word} clean -- %f",
-        f"filter.lfs.smudge={word} smudge --skip -- %f",
-        f"filter.lfs.process={word} filter-process --skip",
+        f"filter.lfs.smudge={word} smudge{skip} -- %f",
+        f"filter.lfs.process={word} filter-process{skip}",
         "filter.lfs.required=true",
         f"lfs.storage={storage}",
+        "lfs.url=file:///dev/null",
+        "lfs.pushurl=file:///dev/null",
+        "lfs.skipdownloaderrors=true",
     )
 
 
-def push_options(url: str, protocol: str) -> tuple[str, ...]:
-    """Return the settings for an upload: to the remote's own store, by nothing but the plain way of transfer.
+def transfer_options(url: str, protocol: str) -> tuple[str, ...]:
+    """Return the settings for what is moved: to and from the remote's own store, by nothing but the plain way.
 
     Args:
         url: The remote.
@@ -110,12 +119,21 @@ def keep(made: Path, common_dir: Path, owner: Owner) -> None:
     """
     for path in sorted(made.glob("objects/??/??/*")):
         with _opened(made, "objects", path.name) as source:
-            if source is not None:
-                _store(source, common_dir, path.name, owner)
+            if source is None:
+                continue
+            with _opened(common_dir, "lfs/objects", path.name, os.fstat(source).st_size) as kept:
+                if kept is None:
+                    _store(source, common_dir, path.name, owner)
 
 
-def take(common_dir: Path, folder: Path, wanted: Sequence[Pointer]) -> list[str]:
-    """Bring contents from a workspace's repository to another folder; return the ids of those that are there then.
+def take(source_dir: Path, folder: Path, wanted: Sequence[Pointer], owner: Owner = None) -> list[str]:
+    """Bring contents from one folder's `lfs/objects` to another's; return the ids of those that are there then.
+
+    Args:
+        source_dir: A workspace's repository, or the hub's.
+        folder: Where to.
+        wanted: Which.
+        owner: To whom they belong there.
 
     Raises:
         OSError: It cannot be done.
@@ -125,8 +143,8 @@ def take(common_dir: Path, folder: Path, wanted: Sequence[Pointer]) -> list[str]
         if (folder / "lfs" / "objects" / _place(pointer.oid)).is_file():
             there.append(pointer.oid)
             continue
-        with _opened(common_dir, "lfs/objects", pointer.oid, pointer.size) as source:
-            if source is not None and _store(source, folder, pointer.oid, None):
+        with _opened(source_dir, "lfs/objects", pointer.oid, pointer.size) as source:
+            if source is not None and _store(source, folder, pointer.oid, owner):
                 there.append(pointer.oid)
     return there
 

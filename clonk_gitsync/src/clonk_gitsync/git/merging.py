@@ -7,7 +7,7 @@ then merges as it would without them.
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,10 @@ FIXED: Final = {
     for part, value in (("NAME", "Clonk"), ("EMAIL", "clonk@localhost"), ("DATE", "@0 +0000"))
 }
 """For commits that are never seen."""
+
+EMPTY_TREES: Final = {40: "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+                      64: "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321"}  # fmt: skip
+"""Ids of the tree without files, by the length of a repository's ids."""
 
 MAX_HASHED: Final = 256 * 1024**2
 """Bytes of a file that is compared with what shall be put in its place."""
@@ -94,8 +98,9 @@ class Placed:
     blob: str
 
 
-async def differences(shadow: Shadow, start: str, end: str) -> list[Placed]:
-    """Return the files that differ between two trees."""
+async def differences(shadow: Shadow, start: str | None, end: str) -> list[Placed]:
+    """Return the files that differ between two commits; all of the second's when there is no first."""
+    start = start or EMPTY_TREES[len(end)]
     done = await shadow.run("diff-tree", "-r", "-z", "--raw", "--no-abbrev", "--no-renames", start, end)
     words = done.output.split(b"\0")
     found: list[Placed] = []
@@ -108,13 +113,21 @@ async def differences(shadow: Shadow, start: str, end: str) -> list[Placed]:
 async def in_the_way(shadow: Shadow, files: Iterable[Placed]) -> list[Placed]:
     """Return those of the files that differ from the index: changed, deleted or unknown to git."""
     listed = await shadow.run("ls-files", "-z", "-m", "-d", "-o")
-    dirty = set(listed.output.split(b"\0"))
+    dirty = {path for path in listed.output.split(b"\0") if path}
+    folders = {folder for path in dirty for folder in _above(path)}
     staged = await shadow.run("ls-files", "-z", "-s")
     index = {
         path: entry.split(b" ")[1].decode()
         for entry, _, path in (line.partition(b"\t") for line in staged.output.split(b"\0") if line)
     }
-    return [one for one in files if one.path in dirty or index.get(one.path, "0" * len(one.blob)) != one.old_blob]
+    return [
+        one
+        for one in files
+        if one.path in dirty
+        or one.path in folders
+        or any(folder in dirty for folder in _above(one.path))
+        or index.get(one.path, "0" * len(one.blob)) != one.old_blob
+    ]
 
 
 async def accept_what_is_done(shadow: Shadow, done: Sequence[Placed]) -> None:
@@ -146,6 +159,14 @@ def is_done(top: Path, file: Placed) -> bool:
         return False
     with os.fdopen(descriptor, "rb") as opened:
         return file.mode == mode and _blob(opened.read(MAX_HASHED + 1), file.blob) == file.blob
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    """Yield the folders that a path is in."""
+    at = path.rfind(b"/")
+    while at > 0:
+        yield path[:at]
+        at = path.rfind(b"/", 0, at)
 
 
 def _blob(content: bytes, like: str) -> str:

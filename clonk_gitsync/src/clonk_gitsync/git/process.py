@@ -152,15 +152,16 @@ class Git:
     Args:
         home: An empty folder of ours: git's HOME.
         environ: The hub's environment, for PATH; the process's own when None.
+        large_files: Whether git-lfs is used where it is there.
 
     Attributes:
-        lfs_program: The git-lfs that was beside it at the start, absolute; None for none.
+        lfs_program: The git-lfs that was beside it at the start, absolute; None when none is used.
     """
 
-    def __init__(self, home: Path, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, home: Path, environ: Mapping[str, str] | None = None, *, large_files: bool = True) -> None:
         self._home = home
         self._path = (os.environ if environ is None else environ).get("PATH", os.defpath)
-        found = shutil.which("git-lfs", path=self._path)
+        found = shutil.which("git-lfs", path=self._path) if large_files else None
         self.lfs_program = None if found is None else str(Path(found).absolute())
 
     @property

@@ -172,6 +172,11 @@ class Shadow:
         present = [path for path in changes.present if path not in filtered]
         return Changes(present, changes.gone, sorted([*changes.left_out, *filtered]))
 
+    def put_contents(self) -> None:
+        """Have large files put in place whole from now on, as far as their contents lie in our folder."""
+        if self._git.lfs_program is not None:
+            self._filters = lfs.filter_options(self._git.lfs_program, self.folder / "lfs", contents=True)
+
     async def keep_large(self) -> None:
         """Keep the contents of the large files that `take` has taken in, in the workspace's repository.
 
