@@ -20,6 +20,7 @@ BENCHMARKS: Final = {
     "forks": "a fork and its first text, against the cold start of the bare binary",
     "gateway": "what key, scope, limit, validation and audit add to a plain call, against the same call without",
     "memory": "memory of the server for each parked and each live session",
+    "gitsync": "status, diff and sync of workspaces, against the same git commands by hand; sync of 50 at once",
     "many": "200 sessions that stream at once, 2 000 that are parked, and a start with them",
     "reading": "the first page of 10 000 sessions, and 1 000 missed events caught up with, against the bytes alone",
     "relay": "a reply of 50 000 deltas, live to 1 and 20 readers and replayed, against the bare binary",

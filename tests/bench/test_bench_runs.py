@@ -20,7 +20,16 @@ def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("arbor", 7), ("calls", 4), ("gateway", 3), ("many", 9), ("reading", 4), ("start", 4), ("storage", 3)],
+    [
+        ("arbor", 7),
+        ("calls", 4),
+        ("gateway", 3),
+        ("gitsync", 5),
+        ("many", 9),
+        ("reading", 4),
+        ("start", 4),
+        ("storage", 3),
+    ],
 )
 def test_a_quick_run_gives_every_figure_beside_its_limit(name: str, count: int) -> None:
     done = run("--quick", "--json", name)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from clonk_core.plugin import Activation, Host
-from clonk_gitsync.automatic import Pushes
 from clonk_gitsync.credentials import Credentials
 from clonk_gitsync.discovery import register_configured
 from clonk_gitsync.exchange import Exchange
@@ -15,6 +14,7 @@ from clonk_gitsync.methods.work import WorkMethods
 from clonk_gitsync.methods.workspaces import WorkspaceMethods
 from clonk_gitsync.policy import Policy
 from clonk_gitsync.pull_requests import PullRequests
+from clonk_gitsync.pushes import Pushes
 from clonk_gitsync.settings import GitSyncSettings
 from clonk_gitsync.signing import Signer
 from clonk_gitsync.workbench import Workbench
@@ -50,7 +50,7 @@ class GitSync(WorkspaceMethods, LookingMethods, WorkMethods, PullRequestMethods,
         )
         self._exchange = Exchange(self._bench)
         self._pull_requests = PullRequests(self._bench, self._exchange, forges)
-        self._pushes = Pushes(self._exchange, host.log)
+        self._pushes = Pushes(database, settings, self._workspaces, self._exchange, host.log)
 
     async def serve(self, started: Callable[[], None]) -> None:
         await register_configured(self._host, self._workspaces, self._git)

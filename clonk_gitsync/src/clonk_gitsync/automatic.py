@@ -1,20 +1,14 @@
-"""Commits what a finished chat has changed, and pushes it, where a workspace wants that."""
+"""Commits what a finished chat has changed, where a workspace wants that. `pushes.py` pushes it."""
 
 from pathlib import Path
 from typing import Any, Final
 
-import trio
-
-from clonk_core.plugin import CallError, Host, Log, NotFound
-from clonk_gitsync.exchange import Exchange
-from clonk_gitsync.messages import WorkspaceConfig
+from clonk_core.plugin import CallError, Host, NotFound
 
 TURN_ENDED: Final = "claudecode.turn_ended"
 """The event's name; its package need not be there."""
 
 MAX_SUBJECT: Final = 72
-MAX_WAITING: Final = 1000
-"""Workspaces that wait to be pushed. The next chat's end, or a sync, pushes what was not."""
 
 
 class AfterTurns:
@@ -51,37 +45,6 @@ class AfterTurns:
             except NotFound:
                 continue
         return None
-
-
-class Pushes:
-    """Pushes what was committed, where `auto_push` wants it, one workspace after the other.
-
-    Args:
-        exchange: Pushes.
-        log: For what did not work: nobody is there to be told.
-    """
-
-    def __init__(self, exchange: Exchange, log: Log) -> None:
-        self._exchange = exchange
-        self._log = log
-        self._send, self._receive = trio.open_memory_channel[tuple[WorkspaceConfig, str]](MAX_WAITING)
-
-    def add(self, workspace: WorkspaceConfig, branch: str) -> None:
-        """Have a branch pushed soon."""
-        try:
-            self._send.send_nowait((workspace, branch))
-        except trio.WouldBlock:
-            self._log.warning("too many pushes wait; this one is left to the next", workspace=str(workspace.path))
-
-    async def serve(self) -> None:
-        """Push, until cancelled."""
-        async for workspace, branch in self._receive:
-            try:
-                pushed = await self._exchange.push(workspace, branch, force=False)
-            except CallError as error:
-                self._log.warning("a commit is not pushed", workspace=str(workspace.path), reason=error.message)
-            else:
-                self._log.info("a commit is pushed", workspace=str(workspace.path), commit=pushed.commit)
 
 
 def message_of(event: Any) -> str:

@@ -1,5 +1,6 @@
 """What goes from a workspace to its remote: status, push, sync. `pulling.py` brings it back."""
 
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -7,24 +8,30 @@ import attrs
 from clonk_core.plugin import InvalidParams
 from clonk_gitsync.errors import (
     BranchProtected,
-    NotARepository,
     PushRejected,
     RemoteFailed,
 )
 from clonk_gitsync.git import diffs
-from clonk_gitsync.git.hub import RemoteRefs
+from clonk_gitsync.git.hub import Hub, RemoteRefs
 from clonk_gitsync.git.process import OnLine
 from clonk_gitsync.git.shadow import Shadow
 from clonk_gitsync.git.transfers import upload_large
+from clonk_gitsync.look_ahead import LookAhead
+from clonk_gitsync.looking import DIFF
 from clonk_gitsync.messages import (
+    CommitResult,
     PushResult,
-    StatusWord,
     SyncResult,
     SyncStatus,
     WorkspaceConfig,
     WorkspaceStatus,
 )
-from clonk_gitsync.workbench import DIFF, Workbench, is_ancestor, protected_of
+from clonk_gitsync.policy import Remote
+from clonk_gitsync.standing import status
+from clonk_gitsync.workbench import Workbench, is_ancestor, protected_of
+
+FEW: Final = 50
+"""Files changed by a commit that is small: with their folders that makes some 100 objects."""
 
 SHORT: Final = 7
 """Characters of a commit's id that people are shown."""
@@ -40,58 +47,9 @@ class Exchange:
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
 
-    # ── Status ────────────────────────────────────────────────────────────────
-
     async def status(self, workspace: WorkspaceConfig) -> WorkspaceStatus:
         """Tell how a workspace is, by what is known of the remote; nobody is asked."""
-        try:
-            async with self._bench.at(workspace) as shadow:
-                return await self._status(workspace, shadow)
-        except NotARepository:
-            return WorkspaceStatus(path=workspace.path, status="missing")
-
-    async def _status(self, workspace: WorkspaceConfig, shadow: Shadow) -> WorkspaceStatus:
-        done = await shadow.run(
-            "status", "--porcelain=v2", "-z", "--untracked-files=all", "--ignore-submodules=all", "--no-renames"
-        )
-        staged = unstaged = untracked = conflicted = 0
-        for line in done.output.split(b"\0"):
-            kind, marks = line[:1], line[2:4]
-            conflicted += kind == b"u"
-            untracked += kind == b"?"
-            staged += kind == b"1" and marks[:1] != b"."
-            unstaged += kind == b"1" and marks[1:2] != b"."
-        branch = shadow.repository.head_branch()
-        work = self._bench.work_branch(workspace, branch)
-        tip = await self._bench.hub(workspace).known_tip(work)
-        ahead, behind = await _counts(shadow, tip)
-        dirty = bool(staged or unstaged or untracked or conflicted)
-        word: StatusWord = "clean"
-        for name, holds in (
-            ("merging", shadow.repository.operation() is not None or conflicted > 0),
-            ("detached", branch is None),
-            ("dirty", dirty),
-            ("diverged", ahead > 0 and behind > 0),
-            ("ahead", ahead > 0),
-            ("behind", behind > 0),
-            ("no_remote", tip is None),
-        ):
-            if holds:
-                word = name  # type: ignore[assignment]
-                break
-        return WorkspaceStatus(
-            path=workspace.path,
-            status=word,
-            branch=branch,
-            commit=shadow.head,
-            work_branch=work,
-            ahead=ahead,
-            behind=behind,
-            staged=staged,
-            unstaged=unstaged,
-            untracked=untracked,
-            conflicted=conflicted,
-        )
+        return await status(self._bench, workspace)
 
     # ── Push ──────────────────────────────────────────────────────────────────
 
@@ -103,6 +61,11 @@ class Exchange:
             work = branch or self._bench.work_branch(workspace, shadow.repository.head_branch())
             return await self._push(workspace, shadow, shadow.head, work, force=force, on_line=on_line)
 
+    async def push_branch(self, workspace: WorkspaceConfig, branch: str) -> PushResult:
+        """Push a branch of the workspace, whatever is checked out, to the one of its name."""
+        async with self._bench.alone(workspace), self._bench.at(workspace) as shadow:
+            return await self._push(workspace, shadow, await shadow.branch(branch), branch)
+
     async def _push(
         self,
         workspace: WorkspaceConfig,
@@ -112,7 +75,21 @@ class Exchange:
         *,
         force: bool = False,
         on_line: OnLine | None = None,
+        made: CommitResult | None = None,
+        refs: Callable[[], RemoteRefs] | None = None,
     ) -> PushResult:
+        """Push a commit.
+
+        Args:
+            workspace, shadow: Whose.
+            commit: Which one; None when there is none yet.
+            branch: To this branch.
+            force: Overwrite what it has, when it has other commits.
+            on_line: Told of the progress.
+            made: When the commit was made just now, on what was checked out: some need not be asked then.
+            refs: Returns what the remote has told, or raises; it is asked when left out.
+        """
+        made_on = None if made is None else shadow.head
         protected = protected_of(workspace)
         self._bench.policy.check_branch(branch, protected)
         remote = self._bench.policy.remote(workspace.remote)
@@ -121,20 +98,26 @@ class Exchange:
         if commit is None:
             return PushResult(pushed=False, commit=None, branch=branch)
         hub = self._bench.hub(workspace)
-        await hub.prepare("sha1" if len(commit) == 40 else "sha256")
-        refs = await hub.look(remote, branch)
-        self._check_refs(refs, branch, protected)
-        if refs.commit == commit or (refs.commit is None and await _is_delivered(shadow, refs, commit)):
+        told = await _looked(hub, remote, branch, shadow.object_format) if refs is None else refs()
+        self._check_refs(told, branch, protected)
+        if told.commit == commit:
+            return PushResult(pushed=False, commit=commit, branch=branch)
+        if made_on is None and told.commit is None and await _is_delivered(shadow, told, commit):
             return PushResult(pushed=False, commit=commit, branch=branch)
         forced = False
-        if refs.commit is not None and not await is_ancestor(shadow, refs.commit, commit):
+        if told.commit not in {None, made_on} and not await is_ancestor(shadow, told.commit, commit):
             if not force:
                 raise PushRejected(branch, "it has commits that are lacking here")
             forced = True
-        await hub.take(shadow, commit)
-        await upload_large(self._bench.git, hub, shadow, remote, commit, log=self._bench.log, on_line=on_line)
-        pushed = await hub.push(remote, commit, branch, expect=refs.commit, force=forced, on_line=on_line)
+        await hub.take(shadow, commit, made_on, is_small=made is not None and made.files_changed <= FEW)
+        try:
+            await upload_large(self._bench.git, hub, shadow, remote, commit, log=self._bench.log, on_line=on_line)
+            pushed = await hub.push(remote, commit, branch, expect=told.commit, force=forced, on_line=on_line)
+        except RemoteFailed:
+            await hub.keep(commit)
+            raise
         if not pushed.ok:
+            await hub.keep(commit)
             raise PushRejected(branch, pushed.reason or "the server refused")
         return PushResult(pushed=True, commit=commit, branch=branch, forced=forced)
 
@@ -153,8 +136,10 @@ class Exchange:
         async with self._bench.alone(workspace), self._bench.at(workspace) as shadow:
             work = self._bench.work_branch(workspace, shadow.repository.head_branch())
             self._bench.check_branch(workspace, work)
-            self._bench.policy.remote(workspace.remote)
-            made = await self._bench.commit(shadow, work, message or DEFAULT_MESSAGE)
+            remote = self._bench.policy.remote(workspace.remote)
+            hub = self._bench.hub(workspace)
+            ahead = LookAhead(lambda: _looked(hub, remote, work, shadow.object_format))
+            made = await ahead.beside(lambda: self._bench.commit(shadow, work, message or DEFAULT_MESSAGE))
             answer = SyncResult(
                 status="up_to_date",
                 commit=None if made.commit is None else made.commit[:SHORT],
@@ -165,7 +150,8 @@ class Exchange:
             )
             status: SyncStatus = "up_to_date"
             try:
-                pushed = await self._push(workspace, shadow, made.commit, work)
+                fresh = made if made.made else None
+                pushed = await self._push(workspace, shadow, made.commit, work, made=fresh, refs=ahead.answer)
                 if pushed.pushed:
                     status = "pushed"
                     if not made.made and made.commit is not None:
@@ -180,16 +166,12 @@ class Exchange:
             return attrs.evolve(answer, status=status)
 
 
+async def _looked(hub: Hub, remote: Remote, branch: str, object_format: str) -> RemoteRefs:
+    await hub.prepare(object_format)
+    return await hub.look(remote, branch)
+
+
 DEFAULT_MESSAGE: Final = "Work of a session"
-
-
-async def _counts(shadow: Shadow, tip: str | None) -> tuple[int, int]:
-    if shadow.head is None or tip is None:
-        return 0, 0
-    done = await shadow.run("rev-list", "--left-right", "--count", f"{shadow.head}...{tip}", check=False)
-    words = done.text.split()
-    # What was fetched and is not here any more was lost here: it is behind by at least that.
-    return (int(words[0]), int(words[1])) if done.code == 0 and len(words) == 2 else (0, 1)
 
 
 async def _is_delivered(shadow: Shadow, refs: RemoteRefs, commit: str) -> bool:

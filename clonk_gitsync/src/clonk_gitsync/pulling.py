@@ -40,7 +40,7 @@ async def pull(
         if (problem := problem_with_branch(wanted)) is not None:  # HEAD can name anything
             raise InvalidParams(problem, path="$.branch")
         hub = bench.hub(workspace)
-        await hub.prepare("sha1" if shadow.head is None or len(shadow.head) == 40 else "sha256")
+        await hub.prepare(shadow.object_format)
         former = await hub.former_tips(wanted)
         tip = await hub.fetch(remote, wanted, on_line=on_line)
         await hub.give(shadow, tip)

@@ -141,7 +141,10 @@ class GitSyncSettings:
             may register remotes that you do not trust, or name the remotes in `allowed_remotes`.
         max_diff_bytes: A diff is cut here, and says so.
         network_timeout_s: Seconds for one exchange with a remote.
-        concurrency: Workspaces that `sync_all` works on at the same time.
+        concurrency: Workspaces that `sync_all` works on at the same time, and that are pushed by themselves.
+        push_retry_s: Seconds until a push that went off by itself (`auto_push`) and did not reach its remote is tried
+            again; twice as many after each attempt, an hour at most.
+        push_attempts: How often such a push is tried; then it is left to the next commit or sync.
     """
 
     allowed_remotes: tuple[Text, ...] | None = None
@@ -162,3 +165,5 @@ class GitSyncSettings:
     max_diff_bytes: Annotated[int, Ge(1024), Le(64 * 1024**2)] = 1024**2
     network_timeout_s: Annotated[float, Gt(0), Le(86_400)] = 600.0
     concurrency: Annotated[int, Ge(1), Le(64)] = 4
+    push_retry_s: Annotated[float, Gt(0), Le(3600)] = 30.0
+    push_attempts: Annotated[int, Ge(1), Le(1000)] = 24

@@ -2,42 +2,31 @@
 
 import errno
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Final
 from weakref import WeakValueDictionary
 
 import trio
 
-from clonk_core.plugin import InvalidParams, Log, StorageFull
+from clonk_core.plugin import Log, StorageFull
 from clonk_gitsync.credentials import Credentials
 from clonk_gitsync.errors import BranchDiverged, GitUnusable, NotARepository, WorkspaceBusy
 from clonk_gitsync.git import diffs
 from clonk_gitsync.git.commits import CommitText, ident, message_text
 from clonk_gitsync.git.hub import Hub
+from clonk_gitsync.git.loose import Recorded
 from clonk_gitsync.git.merging import EMPTY_TREES
 from clonk_gitsync.git.process import Git, GitFailed, GitMissing
 from clonk_gitsync.git.repository import NoRepository, Repository, find_repository
 from clonk_gitsync.git.shadow import Shadow, open_shadow
+from clonk_gitsync.git.shadow_folder import ShadowFolders
+from clonk_gitsync.looking import DIFF, MAX_NAMED, Wanted, file_list, log_of, resolved, text
 from clonk_gitsync.messages import CommitResult, Diff, LogEntry, WorkspaceConfig
 from clonk_gitsync.policy import Policy
 from clonk_gitsync.settings import GitSyncSettings
 from clonk_gitsync.signing import Signer
-
-MAX_NAMED: Final = 100
-"""Files that were left out and are named."""
-
-DIFF: Final = (
-    "--no-ext-diff",
-    "--no-textconv",
-    "--no-color",
-    "--ignore-submodules=all",
-    "-M",
-    "--src-prefix=a/",
-    "--dst-prefix=b/",
-)
 
 
 class Workbench:
@@ -71,6 +60,7 @@ class Workbench:
         self.log = log
         self._roots = tuple(roots)
         self._folder = folder
+        self._folders = ShadowFolders(folder / "shadows")
         self._credentials = credentials
         self._signer = signer
         self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
@@ -89,8 +79,14 @@ class Workbench:
             yield
 
     @asynccontextmanager
-    async def at(self, workspace: WorkspaceConfig) -> AsyncIterator[Shadow]:
+    async def at(
+        self, workspace: WorkspaceConfig, first: Callable[[Shadow], None] | None = None
+    ) -> AsyncIterator[Shadow]:
         """Open our folder for a workspace.
+
+        Args:
+            workspace: Which one.
+            first: What is to be looked at before, in a thread.
 
         Raises:
             NotARepository: There is no repository that may be used.
@@ -98,10 +94,11 @@ class Workbench:
             StorageFull: No room is left.
         """
         with self.failures(workspace.path):
-            repository = await trio.to_thread.run_sync(self._repository, workspace.path)
             if self.settings.strip_remotes:
+                repository = await trio.to_thread.run_sync(self._repository, workspace.path)
                 await self.strip(repository)
-            async with open_shadow(self.git, repository) as shadow:
+            find = partial(self._repository, workspace.path)
+            async with open_shadow(self.git, find, self._folders, first) as shadow:
                 yield shadow
 
     def _repository(self, folder: Path) -> Repository:
@@ -155,10 +152,10 @@ class Workbench:
             SigningFailed: It is to be signed and cannot be.
         """
         await trio.to_thread.run_sync(check_quiet, shadow.repository)
-        unmerged = await shadow.run("ls-files", "-z", "-u")
-        if unmerged.output:
+        changed = await shadow.changed()
+        if changed.unmerged:
             raise WorkspaceBusy("conflict", "files are in conflict; resolve and commit them first")
-        changes = await shadow.take(self.settings.max_file_bytes)
+        changes = await shadow.take_in(changed.paths, self.settings.max_file_bytes)
         left_out = tuple(diffs.shown(path) for path in changes.left_out[:MAX_NAMED])
         current = shadow.repository.head_branch()
         tree = await shadow.write_tree()
@@ -172,6 +169,7 @@ class Workbench:
         old = await self._place_for(shadow, branch, current)
         parents = (shadow.head,) if shadow.head else ()
         commit = await self.record(shadow, tree, parents, message)
+        shadow.recorded = Recorded(commit, tree, diffs.new_contents(stat.output))
         await self._move(shadow, branch, commit, old)
         if current != branch:
             await shadow.run_real("symbolic-ref", "-m", "clonk: work on it", "HEAD", f"refs/heads/{branch}")
@@ -266,59 +264,21 @@ class Workbench:
         self, shadow: Shadow, *, staged: bool, against: str | None, paths: Sequence[str], context: int, files: bool
     ) -> tuple[Diff, str]:
         """Return what has changed, as messages or as text; both are cut at the limit."""
-        start = shadow.head if against is None else await shadow.resolve(against)
-        if against is not None and start is None:
-            raise InvalidParams("names no commit of this repository", path="$.against")
-        left_out: list[bytes] = []
-        if not staged:
-            left_out = (await shadow.take(self.settings.max_file_bytes, throwaway=True)).left_out
-        empty = EMPTY_TREES[len(start or "0" * 40)]
-        chosen = ("--", *(f":(top,literal){path}" for path in paths)) if paths else ()
-        words = ("diff-index", "--cached", *DIFF, f"-U{context}")
-        patch = await shadow.run(*words, "-p", start or empty, *chosen, throwaway=True)
-        limit = self.settings.max_diff_bytes
-        names = tuple(diffs.shown(path) for path in left_out[:MAX_NAMED])
-        if not files:
-            text, truncated = diffs.cut(patch.output, limit)
-            if truncated:
-                text += f"\n[cut after {limit} bytes; the whole diff has {len(patch.output)}]\n"
-            return Diff(against=start, files=(), left_out=names, truncated=truncated), text
-        listed = await shadow.run(
-            *words, "--raw", "--numstat", "--no-abbrev", "-z", start or empty, *chosen, throwaway=True
+        start = shadow.head if against is None else await resolved(shadow, against, "$.against")
+        wanted = Wanted(
+            start=start,
+            tree=start or EMPTY_TREES[64 if shadow.object_format == "sha256" else 40],
+            staged=staged,
+            paths=tuple(paths),
+            context=context,
+            max_file_bytes=self.settings.max_file_bytes,
+            max_diff_bytes=self.settings.max_diff_bytes,
         )
-        entries = diffs.raw_entries(listed.output)
-        blobs = sorted({blob for one in entries for blob in (one.old_blob, one.new_blob) if blob.strip("0")})
-        asked = await shadow.run(
-            "cat-file", "--batch-check", stdin="".join(f"{b}\n" for b in blobs).encode(), throwaway=True
-        )
-        answers = [line.split() for line in asked.output.decode().splitlines()]
-        sizes = {words[0]: int(words[2]) for words in answers if len(words) == 3}
-        found, truncated = diffs.file_diffs(entries, patch.output, sizes, limit)
-        return Diff(against=start, files=tuple(found), left_out=names, truncated=truncated), ""
+        return (await file_list(shadow, wanted), "") if files else await text(shadow, wanted)
 
     async def log_of(self, shadow: Shadow, limit: int, revision: str | None) -> tuple[LogEntry, ...]:
         """Return commits, newest first."""
-        start = shadow.head if revision is None else await shadow.resolve(revision)
-        if revision is not None and start is None:
-            raise InvalidParams("names no commit of this repository", path="$.revision")
-        if start is None:
-            return ()
-        form = "%H%x00%P%x00%an%x00%ae%x00%aI%x00%s%x00%b%x00"
-        done = await shadow.run("log", f"--max-count={limit}", f"--format=tformat:{form}", "--no-color", start)
-        words = done.output.decode(errors="replace").split("\0")
-        entries = [words[at : at + 7] for at in range(0, len(words) - 7, 7)]
-        return tuple(
-            LogEntry(
-                commit=one[0].strip(),
-                parents=tuple(one[1].split()),
-                author=one[2],
-                email=one[3],
-                date=datetime.fromisoformat(one[4]),
-                subject=one[5],
-                body=one[6].strip(),
-            )
-            for one in entries
-        )
+        return await log_of(shadow, limit, revision)
 
 
 def protected_of(workspace: WorkspaceConfig) -> list[str]:

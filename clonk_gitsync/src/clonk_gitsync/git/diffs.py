@@ -66,10 +66,38 @@ def raw_entries(output: bytes) -> list[RawEntry]:
     ]
 
 
+def split(output: bytes) -> tuple[bytes, bytes]:
+    """Return what `--raw -z` and `--numstat -z` say, and the patch that follows them after a NUL more."""
+    listed, mark, patch = output.partition(b"\0\0")
+    return listed + mark[:1], patch
+
+
+def changed(raw: bytes) -> dict[bytes, str]:
+    """Read `--raw -z` alone: the letter of the change by path."""
+    words = iter(raw.split(b"\0"))
+    letters: dict[bytes, str] = {}
+    for word in words:
+        if word.startswith(b":"):
+            letter = word.rpartition(b" ")[2][:1].decode()
+            first = next(words)
+            letters[next(words) if letter in "RC" else first] = letter
+    return letters
+
+
 def totals(output: bytes) -> tuple[int, int, int]:
     """Add up `--raw --numstat -z`: files, insertions, deletions."""
     entries = raw_entries(output)
     return len(entries), sum(one.insertions or 0 for one in entries), sum(one.deletions or 0 for one in entries)
+
+
+def new_contents(output: bytes) -> list[tuple[bytes, str | None]]:
+    """Read `--raw --numstat -z` as paths with the ids of their new contents; None for what is gone or was renamed."""
+    found: list[tuple[bytes, str | None]] = []
+    for one in raw_entries(output):
+        found.append((one.path, one.new_blob if one.new_blob.strip("0") and one.new_blob != one.old_blob else None))
+        if one.old_path is not None:
+            found.append((one.old_path, None))
+    return found
 
 
 def cut(patch: bytes, limit: int) -> tuple[str, bool]:

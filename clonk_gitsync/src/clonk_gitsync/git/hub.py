@@ -7,22 +7,27 @@ credential is ever near the workspace, and nothing of the workspace's settings c
 
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 import attrs
 import trio
 
 from clonk_core.plugin import Log
 from clonk_gitsync.credentials import Credentials
-from clonk_gitsync.errors import RemoteFailed, RemoteProblem
-from clonk_gitsync.git.process import Done, Git, GitFailed, GitTooSlow, OnLine
+from clonk_gitsync.errors import RemoteFailed
+from clonk_gitsync.git.complaints import problem_of
+from clonk_gitsync.git.loose import NotLoose, copy_new
+from clonk_gitsync.git.process import Done, Git, GitTooSlow, OnLine
+from clonk_gitsync.git.refs import NotPlain, check_plain, read_all, read_ref, write_ref
 from clonk_gitsync.git.shadow import WHO, Shadow
+from clonk_gitsync.git.side_by_side import pipe
 from clonk_gitsync.policy import Remote
 
 MAX_PACKS: Final = 40
-"""Packs after which they are put together: each exchange adds one."""
+"""Packs after which they are put together: each larger exchange adds one."""
 
 MAX_REMEMBERED: Final = 100
 """Places of a remote's branch that are looked at, at least: each comes of a fetch or a push."""
@@ -30,58 +35,8 @@ MAX_REMEMBERED: Final = 100
 LOG_LINE_BYTES: Final = 300
 """Of a reflog, more than ever: two ids, who, when and what."""
 
-SAID: Final[tuple[tuple[RemoteProblem, tuple[str, ...]], ...]] = (
-    ("host_key", ("host key verification failed", "no matching host key", "remote host identification has changed")),
-    ("disk_full", ("no space left", "disk quota", "unable to write file", "insufficient permission for adding")),
-    (
-        "authentication",
-        (
-            "authentication failed",
-            "authorization error",
-            "could not read username",
-            "could not read password",
-            "permission denied (",
-            "invalid username or",
-            "returned error: 401",
-            "returned error: 403",
-            "unable to read askpass",
-        ),
-    ),
-    (
-        "not_found",
-        (
-            "not found",
-            "does not exist",
-            "does not appear to be a git repository",
-            "couldn't find remote ref",
-            "returned error: 404",
-        ),
-    ),
-    (
-        "unreachable",
-        (
-            "could not resolve",
-            "couldn't connect",
-            "failed to connect",
-            "connection refused",
-            "connection reset",
-            "connection timed out",
-            "connection closed",
-            "network is unreachable",
-            "hung up unexpectedly",
-            "early eof",
-            "empty reply",
-            "transfer closed",
-            "recv failure",
-            "returned error: 5",
-            "unexpected disconnect",
-        ),
-    ),
-    ("refused", ("dubious ownership", "not allowed", "protected")),
-)
-"""What git says when an exchange fails, in small letters; the first that fits."""
-
-OnProgress: TypeAlias = Callable[[str], Awaitable[None]]
+LOOSE_AS_PACK: Final = 170
+"""Objects in files of their own that count as a pack: with 40 packs' worth of them git puts them together too."""
 
 
 @attrs.frozen(kw_only=True)
@@ -138,13 +93,26 @@ class Hub:
         Raises:
             GitFailed: It cannot be made.
         """
-        if not await trio.to_thread.run_sync((self.folder / "HEAD").is_file):
+
+        def look() -> tuple[bool, int]:
+            with suppress(FileNotFoundError), os.scandir(self.folder / "objects" / "pack") as entries:
+                packs = sum(entry.name.endswith(".pack") for entry in entries)
+                return (self.folder / "HEAD").is_file(), packs + self._loose() // LOOSE_AS_PACK
+            return False, 0
+
+        is_there, packs = await trio.to_thread.run_sync(look)
+        if not is_there:
             await trio.to_thread.run_sync(lambda: self.folder.mkdir(parents=True, exist_ok=True, mode=0o700))
             form = f"--object-format={object_format}"
             await self._git.run("init", "--quiet", "--bare", form, str(self.folder), cwd=self.folder)
-        packs = await trio.to_thread.run_sync(lambda: len(list((self.folder / "objects" / "pack").glob("*.pack"))))
         if packs > MAX_PACKS:
             await self.run("repack", "-a", "-d", "-q")
+
+    def _loose(self) -> int:
+        """Guess how many objects lie in files of their own, from one of 256 folders, as git itself does."""
+        with suppress(FileNotFoundError), os.scandir(self.folder / "objects" / "17") as entries:
+            return 256 * sum(1 for _ in entries)
+        return 0
 
     async def run(
         self,
@@ -247,15 +215,37 @@ class Hub:
             return Pushed(ok=False, reason=" ".join(line.split("\t")[-1].split())[:200])
         if done.code != 0:
             raise self._failed(done.said, "push")
-        await self.run("update-ref", tracking(branch), commit)
+        await self._put(tracking(branch), commit)
         return Pushed(ok=True)
+
+    async def _put(self, ref: str, commit: str) -> None:
+        def put() -> None:
+            check_plain(self.folder)
+            write_ref(self.folder, ref, commit, "{GIT_COMMITTER_NAME} <{GIT_COMMITTER_EMAIL}>".format(**WHO))
+
+        try:
+            await trio.to_thread.run_sync(put)
+        except NotPlain:
+            await self.run("update-ref", ref, commit)
 
     async def known_tip(self, branch: str) -> str | None:
         """Return where a branch of the remote was at the last exchange; None when it is not known."""
-        if not await trio.to_thread.run_sync((self.folder / "HEAD").is_file):
+        try:
+            return await trio.to_thread.run_sync(self.tip_in_files, branch)
+        except NotPlain:
+            done = await self.run("rev-parse", "--verify", "--quiet", tracking(branch), check=False)
+            return done.text if done.code == 0 else None
+
+    def tip_in_files(self, branch: str) -> str | None:
+        """Return the same as `known_tip`, without git. Touches the disk: for a thread.
+
+        Raises:
+            NotPlain: The files do not tell.
+        """
+        if not (self.folder / "HEAD").is_file():
             return None
-        done = await self.run("rev-parse", "--verify", "--quiet", tracking(branch), check=False)
-        return done.text if done.code == 0 else None
+        check_plain(self.folder)
+        return read_ref(self.folder, tracking(branch))
 
     async def former_tips(self, branch: str) -> list[str]:
         """Return where a branch of the remote is known to have been, its last places and today's."""
@@ -288,6 +278,7 @@ class Hub:
                     limit_s=self._timeout_s,
                     check=False,
                     on_line=on_line,
+                    with_remote=True,
                 )
             except GitTooSlow as error:
                 raise RemoteFailed("too_slow") from error
@@ -298,29 +289,58 @@ class Hub:
 
     def _failed(self, said: str, command: str) -> RemoteFailed:
         self._log.warning("an exchange with a remote failed", command=command, said=said.strip()[-1000:])
-        words = said.lower()
-        reason: RemoteProblem = next((one for one, signs in SAID if any(sign in words for sign in signs)), "failed")
-        return RemoteFailed(reason)
+        return RemoteFailed(problem_of(said))
 
     # ── With the workspace ────────────────────────────────────────────────────
 
-    async def take(self, shadow: Shadow, commit: str) -> None:
+    async def take(self, shadow: Shadow, commit: str, parent: str | None = None, *, is_small: bool = False) -> None:
         """Bring a commit of the workspace here, with what it needs.
+
+        Args:
+            shadow: The workspace.
+            commit: Which one.
+            parent: The commit that it was made on, when that is known to be in the workspace.
+            is_small: Whether it changes few files.
 
         Raises:
             GitFailed: It did not work; the workspace may lack objects.
         """
         await trio.to_thread.run_sync(_copy_shallow, shadow.folder, self.folder)
         known = await self._tips()
-        there = await shadow.run("cat-file", "--batch-check", stdin="".join(f"{tip}\n" for tip in known).encode())
-        have = [line.split()[0] for line in there.output.decode().splitlines() if line.split()[1:2] == ["commit"]]
         if commit in known:
             return
-        await _pipe(
+        if parent is not None and parent in known:
+            have = [parent]
+            if is_small and await self._copied(shadow, commit):
+                return
+        else:
+            asked = "".join(f"{tip}\n" for tip in known).encode()
+            there = await shadow.run("cat-file", "--batch-check", stdin=asked)
+            have = [line.split()[0] for line in there.output.decode().splitlines() if line.split()[1:2] == ["commit"]]
+        await pipe(
             lambda out: shadow.run(*PACK, stdin=_revisions(commit, have), stdout=out),
             lambda inn: self.run(*UNPACK, stdin=inn),
         )
-        await self.run("update-ref", "refs/clonk/taken", commit)
+
+    async def _copied(self, shadow: Shadow, commit: str) -> bool:
+        """Copy what a small commit has made new, file by file; tell whether that could be done."""
+        recorded = shadow.recorded
+        if recorded is None or recorded.commit != commit or shadow.object_format != "sha1":
+            return False
+        objects = shadow.repository.common_dir / "objects"
+        try:
+            await trio.to_thread.run_sync(copy_new, recorded, objects, self.folder / "objects")
+        except NotLoose:
+            return False
+        return True
+
+    async def keep(self, commit: str) -> None:
+        """Keep a commit that was brought here and not pushed, so that it need not be brought again.
+
+        Raises:
+            GitFailed: It did not work.
+        """
+        await self._put("refs/clonk/taken", commit)
 
     async def give(self, shadow: Shadow, commit: str) -> None:
         """Bring a commit of ours to the workspace, with what it needs. No branch of the workspace is touched.
@@ -334,18 +354,21 @@ class Hub:
         if shadow.head is not None:
             known = await self.run("cat-file", "-e", f"{shadow.head}^{{commit}}", check=False)
             have = [shadow.head] if known.code == 0 else []
-        await _pipe(
+        await pipe(
             lambda out: self.run(*PACK, stdin=_revisions(commit, have), stdout=out),
             lambda inn: shadow.run(*UNPACK, stdin=inn),
         )
 
     async def _tips(self) -> list[str]:
-        done = await self.run("for-each-ref", "--format=%(objectname)")
+        try:
+            return await trio.to_thread.run_sync(read_all, self.folder)
+        except NotPlain:
+            done = await self.run("for-each-ref", "--format=%(objectname)")
         return list(dict.fromkeys(done.text.split()))
 
 
-PACK: Final = ("pack-objects", "--revs", "--stdout", "--thin", "--delta-base-offset", "-q")
-UNPACK: Final = ("index-pack", "--stdin", "--fix-thin")
+PACK: Final = ("pack-objects", "--revs", "--stdout", "--thin", "--delta-base-offset", "--threads=1", "-q")
+UNPACK: Final = ("index-pack", "--stdin", "--fix-thin", "--threads=1")
 
 
 def tracking(branch: str) -> str:
@@ -372,27 +395,3 @@ def _revisions(commit: str, have: Sequence[str]) -> bytes:
 def _copy_shallow(source: Path, target: Path) -> None:
     if (source / "shallow").is_file():
         shutil.copyfile(source / "shallow", target / "shallow")
-
-
-async def _pipe(write: Callable[[int], Awaitable[Done]], read: Callable[[int], Awaitable[Done]]) -> None:
-    """Let one git read what another writes.
-
-    Raises:
-        GitFailed: One of them failed; the writer's failure explains the reader's.
-    """
-    reading, writing = os.pipe()
-    failures: list[GitFailed] = []
-
-    async def hold(start: Callable[[int], Awaitable[Done]], descriptor: int) -> None:
-        try:
-            await start(descriptor)
-        except GitFailed as error:
-            failures.append(error)
-        finally:
-            os.close(descriptor)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(hold, write, writing)
-        nursery.start_soon(hold, read, reading)
-    if failures:
-        raise failures[0]

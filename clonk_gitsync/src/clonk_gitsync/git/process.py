@@ -10,84 +10,30 @@ makes belongs to the owner.
 
 import os
 import shutil
-import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from subprocess import PIPE
 from typing import Final, TypeAlias
 
 import attrs
 import trio
 
-OPTIONS: Final = (
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.untrackedCache=false",
-    "core.splitIndex=false",
-    "core.sparseCheckout=false",
-    "core.attributesFile=/dev/null",
-    "core.autocrlf=false",
-    "core.safecrlf=false",
-    "core.sshCommand=false",
-    "core.gitProxy=",
-    "core.askPass=false",
-    "core.pager=cat",
-    "core.editor=false",
-    "core.commitGraph=false",
-    "core.quotePath=false",
-    "sequence.editor=false",
-    "credential.helper=",
-    "commit.gpgSign=false",
-    "tag.gpgSign=false",
-    "push.gpgSign=false",
-    "gpg.program=false",
-    "gpg.ssh.program=false",
-    "gpg.x509.program=false",
-    "log.showSignature=false",
-    "merge.verifySignatures=false",
-    "diff.external=",
-    "diff.ignoreSubmodules=all",
-    "diff.submodule=short",
-    "submodule.recurse=false",
-    "fetch.recurseSubmodules=false",
-    "push.recurseSubmodules=no",
-    "push.followTags=false",
-    "push.default=nothing",
-    "remote.pushDefault=",
-    "uploadpack.packObjectsHook=",
-    "fetch.writeCommitGraph=false",
-    "fetch.bundleURI=",
-    "transfer.bundleURI=false",
-    "transfer.advertiseSID=false",
-    "http.followRedirects=false",
-    "http.sslVerify=true",
-    "http.cookieFile=",
-    "http.extraHeader=",
-    "protocol.allow=never",
-    "protocol.version=2",
-    "gc.auto=0",
-    "maintenance.auto=false",
-    "advice.detachedHead=false",
-    "init.templateDir=",
-    "init.defaultBranch=main",
-    "safe.directory=*",
-)
+from clonk_gitsync.git import child as children
+from clonk_gitsync.git.options import ENVIRONMENT, OPTIONS
 
 MAX_OUTPUT: Final = 256 * 1024**2
 """Bytes of standard output that are kept; a command that says more is ended. 100 000 names are some 10 MB."""
 
-SAID_BYTES: Final = 64 * 1024
-"""Of what git complained about; the end of it counts."""
-
 SAID_CHARS: Final = 1000
 """Of the complaint, for the log."""
+
+FIXED: Final = tuple(word for option in OPTIONS for word in ("-c", option))
 
 LIMIT_S: Final = 600.0
 """Longest time for a command that is given no other."""
 
-Owner: TypeAlias = tuple[int, int] | None
-OnLine: TypeAlias = Callable[[str], Awaitable[None]]
+
+Owner: TypeAlias = children.Owner
+OnLine: TypeAlias = children.OnLine
 
 
 def owner_of(folder: Path) -> Owner:
@@ -171,25 +117,7 @@ class Git:
 
     def environment(self) -> dict[str, str]:
         """Return the variables that every command has; nothing of the hub's own but PATH."""
-        return {
-            "PATH": self._path,
-            "HOME": str(self._home),
-            "XDG_CONFIG_HOME": str(self._home),
-            "LC_ALL": "C",
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_GLOBAL": "/dev/null",
-            "GIT_ATTR_NOSYSTEM": "1",
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ASKPASS": "false",
-            "SSH_ASKPASS": "false",
-            "GIT_SSH_COMMAND": "false",
-            "GIT_EDITOR": "false",
-            "GIT_PAGER": "cat",
-            "GIT_NO_LAZY_FETCH": "1",
-            "GIT_NO_REPLACE_OBJECTS": "1",
-            "GIT_OPTIONAL_LOCKS": "0",
-            "GIT_ALLOW_PROTOCOL": "",
-        }
+        return {"PATH": self._path, "HOME": str(self._home), "XDG_CONFIG_HOME": str(self._home), **ENVIRONMENT}
 
     async def run(
         self,
@@ -205,6 +133,7 @@ class Git:
         limit_s: float = LIMIT_S,
         max_output: int = MAX_OUTPUT,
         on_line: OnLine | None = None,
+        with_remote: bool = False,
     ) -> Done:
         """Run a subcommand and return what came of it. Cancelled or out of time, it ends with all it has started.
 
@@ -221,6 +150,7 @@ class Git:
             limit_s: Seconds it may take.
             max_output: Bytes it may say.
             on_line: Told each line of its standard error, as it comes.
+            with_remote: Whether it speaks with a remote; programs of its transport might look for a terminal.
 
         Raises:
             GitMissing: There is none.
@@ -231,104 +161,30 @@ class Git:
         program, name = self.program, str(arguments[0])
         if program is None:
             raise GitMissing
-        words = [program, *(word for option in (*OPTIONS, *options) for word in ("-c", option)), *arguments]
+        words = [program, *FIXED, *(word for option in options for word in ("-c", option)), *arguments]
         try:
-            process = await trio.lowlevel.open_process(
+            child = await children.Child.start(
                 words,
                 cwd=cwd,
                 env={**self.environment(), **(env or {})},
-                stdin=stdin if isinstance(stdin, int) else PIPE,
-                stdout=PIPE if stdout is None else stdout,
-                stderr=PIPE,
-                start_new_session=True,
-                pass_fds=tuple(pass_fds),
-                user=None if owner is None else owner[0],
-                group=None if owner is None else owner[1],
-                extra_groups=None if owner is None else (),
+                stdin=stdin,
+                stdout=stdout,
+                owner=owner,
+                pass_fds=pass_fds,
+                max_output=max_output,
+                on_line=on_line,
+                away_from_terminal=with_remote,
             )
         except (OSError, ValueError) as error:
             raise GitFailed(name, getattr(error, "strerror", None) or "cannot be started") from error
-        talk = _Talk(process, max_output, on_line)
         try:
             with trio.fail_after(limit_s):
-                await talk.hold(stdin if isinstance(stdin, bytes) else None)
+                code = await child.wait()
         except trio.TooSlowError as error:
             raise GitTooSlow(name, f"it took longer than {limit_s:g} s") from error
-        finally:
-            await _end(process)
-        done = Done(
-            code=process.returncode or 0, output=bytes(talk.output), said=bytes(talk.said).decode(errors="replace")
-        )
-        if talk.too_much:
+        if child.too_much:
             raise GitTooMuch(name, f"it said more than {max_output} bytes")
+        done = Done(code=code, output=bytes(child.output), said=child.said.decode(errors="replace"))
         if check and done.code != 0:
             raise GitFailed(name, done.said.strip()[-SAID_CHARS:])
         return done
-
-
-class _Talk:
-    """Feeds a process and keeps what it says."""
-
-    def __init__(self, process: trio.Process, max_output: int, on_line: OnLine | None) -> None:
-        self._process = process
-        self._max_output = max_output
-        self._on_line = on_line
-        self.output = bytearray()
-        self.said = bytearray()
-        self.too_much = False
-
-    async def hold(self, stdin: bytes | None) -> None:
-        """Return when the process has ended and all is read."""
-        async with trio.open_nursery() as nursery:
-            if self._process.stdin is not None:
-                nursery.start_soon(self._feed, stdin or b"")
-            if self._process.stdout is not None:
-                nursery.start_soon(self._read_output)
-            nursery.start_soon(self._read_said)
-            await self._process.wait()
-
-    async def _feed(self, stdin: bytes) -> None:
-        stream = self._process.stdin
-        assert stream is not None  # noqa: S101 - for the type checker
-        async with stream:
-            with suppress(trio.BrokenResourceError):  # it has ended without reading all; its exit code says why
-                if stdin:
-                    await stream.send_all(stdin)
-
-    async def _read_output(self) -> None:
-        stream = self._process.stdout
-        assert stream is not None  # noqa: S101 - for the type checker
-        async for chunk in stream:
-            if len(self.output) + len(chunk) > self._max_output:
-                self.too_much = True
-                _kill(self._process)
-                return
-            self.output += chunk
-
-    async def _read_said(self) -> None:
-        stream = self._process.stderr
-        assert stream is not None  # noqa: S101 - for the type checker
-        rest = b""
-        async for chunk in stream:
-            self.said += chunk
-            del self.said[:-SAID_BYTES]
-            if self._on_line is not None:
-                *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
-                rest = rest[-SAID_CHARS:]
-                for line in lines:
-                    await self._on_line(line.decode(errors="replace"))
-
-
-def _kill(process: trio.Process) -> None:
-    # Its own session, so its group is what it has started: transports, pack programs.
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-async def _end(process: trio.Process) -> None:
-    _kill(process)
-    with trio.CancelScope(shield=True):
-        await process.wait()
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                await stream.aclose()

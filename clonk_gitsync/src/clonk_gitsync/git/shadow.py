@@ -10,56 +10,81 @@ The folder is made for one operation and goes with it. It belongs to the workspa
 
 import os
 import shutil
-import stat
-import tempfile
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import BinaryIO, Final
+from functools import partial
+from typing import Final
 
-import attrs
 import trio
 
 from clonk_gitsync.git import lfs
+from clonk_gitsync.git.changes import Changes, Listed, listed, may_be_filtered, sort
+from clonk_gitsync.git.loose import Recorded
 from clonk_gitsync.git.process import Done, Git, GitFailed, Owner, owner_of
+from clonk_gitsync.git.refs import NotPlain, check_plain, read_ref
 from clonk_gitsync.git.repository import Repository
+from clonk_gitsync.git.shadow_folder import ShadowFolder, ShadowFolders, clear_objects, follow, keep_time, make
+
+LOOKING: Final = frozenset(
+    {
+        "cat-file",
+        "check-attr",
+        "diff",
+        "diff-tree",
+        "hash-object",
+        "log",
+        "ls-files",
+        "merge-base",
+        "merge-tree",
+        "pack-objects",
+        "rev-list",
+        "rev-parse",
+        "status",
+    }
+)
+"""Subcommands after which an index still says the same as before. After any other it is copied anew."""
+
+NEW: Final = ("ls-files", "-z", "-o", "--exclude-standard")
 
 WHO: Final = {"GIT_COMMITTER_NAME": "Clonk", "GIT_COMMITTER_EMAIL": "clonk@localhost"}
 """Who moves refs, for the workspace's reflog."""
 
 
-@attrs.frozen
-class Changes:
-    """What differs from the index, as paths relative to the top of the work tree.
-
-    Attributes:
-        present: To be taken in.
-        gone: To be taken out.
-        left_out: Neither: too large, behind a filter, a repository of their own, or not readable.
-    """
-
-    present: list[bytes]
-    gone: list[bytes]
-    left_out: list[bytes]
-
-
 class Shadow:
     """Our folder for one operation on a workspace. Made by `open_shadow`."""
 
-    def __init__(self, git: Git, folder: Path, repository: Repository, owner: Owner, head: str | None) -> None:
+    def __init__(self, git: Git, folder: ShadowFolder) -> None:
         self._git = git
-        self._repository = repository
-        self._owner = owner
-        self.folder = folder
-        self.index = folder / "index"
-        self.head = head
+        self._folder = folder
+        self._repository = folder.repository
+        self._owner = folder.owner
+        self.folder = folder.path
+        self.index = folder.path / "index"
+        self.head = folder.head
+        self.object_format = folder.object_format
+        self.made_objects = False
+        self.recorded: Recorded | None = None
         program = git.lfs_program
-        self._filters = () if program is None else lfs.filter_options(program, folder / "lfs")
+        self._filters = () if program is None else lfs.filter_options(program, self.folder / "lfs")
 
     @property
     def repository(self) -> Repository:
         """The workspace's."""
         return self._repository
+
+    @property
+    def folder_in_use(self) -> ShadowFolder:
+        """Our folder and what is known of it."""
+        return self._folder
+
+    @property
+    def had_new(self) -> bool:
+        """Whether files that git does not know were found here the last time. A guess, to ask for them first."""
+        return self._folder.had_new
+
+    @had_new.setter
+    def had_new(self, found: bool) -> None:
+        self._folder.had_new = found
 
     @property
     def owner(self) -> Owner:
@@ -75,6 +100,9 @@ class Shadow:
             "GIT_INDEX_FILE": str(self.index),
             "GIT_OBJECT_DIRECTORY": str(self.folder / "objects") if throwaway else objects,
         }
+        if self._folder.can_be_kept:
+            # What git learns of files that look changed and are not is for the next one too.
+            variables["GIT_OPTIONAL_LOCKS"] = "1"
         if throwaway:
             variables["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = _quoted(objects)
         return variables
@@ -89,6 +117,7 @@ class Shadow:
         stdin: bytes | int = b"",
         stdout: int | None = None,
         env: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
         throwaway: bool = False,
         check: bool = True,
     ) -> Done:
@@ -97,12 +126,15 @@ class Shadow:
         Raises:
             GitFailed: It failed.
         """
+        if arguments[0] not in LOOKING:
+            self._folder.copied = None
+        self.made_objects = self.made_objects or throwaway
         exclude = self._repository.common_dir / "info" / "exclude"
         return await self._git.run(
             *arguments,
             cwd=self._repository.top,
             env={**self.environment(throwaway=throwaway), **(env or {})},
-            options=(f"core.excludesFile={exclude}", *self._filters),
+            options=(f"core.excludesFile={exclude}", *self._filters, *options),
             stdin=stdin,
             stdout=stdout,
             owner=self._owner,
@@ -136,41 +168,90 @@ class Shadow:
 
         By its full name alone: `rev-parse` would take a tag of that name for it.
         """
+        try:
+            return await trio.to_thread.run_sync(self._branch, name)
+        except NotPlain:
+            pass
         done = await self.run_real("show-ref", "--verify", "--hash", f"refs/heads/{name}", check=False)
         return done.text if done.code == 0 else None
+
+    def _branch(self, name: str) -> str | None:
+        check_plain(self._repository.common_dir)
+        return read_ref(self._repository.common_dir, f"refs/heads/{name}")
+
+    def follow(self, tip: str | None) -> None:
+        """Have `status --branch` count what HEAD and another commit, if any, have and the other lacks.
+
+        Touches the disk: for a thread.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if tip is not None and tip != self.head:
+            follow(self._folder, tip)
 
     # ── Taking in ─────────────────────────────────────────────────────────────
 
     async def take(self, max_file_bytes: int, *, throwaway: bool = False) -> Changes:
-        """Bring the index to the state of the files, and return what was different.
+        """Bring the index to the state of the files, and return what was different. Conflicts count as resolved.
 
         Raises:
             GitFailed: It failed, perhaps because the files are changing.
         """
-        listed = await self.run("ls-files", "-z", "-o", "-m", "-d", "--exclude-standard")
-        paths = {path for path in listed.output.split(b"\0") if path}
-        changes = await trio.to_thread.run_sync(_sort, self._repository.top, paths, max_file_bytes)
-        changes = await self._without_filtered(changes)
-        if changes.gone:
-            await self._update(changes.gone, "--force-remove")
-        if changes.present:
-            await self._update(changes.present, "--add", "--remove", "--replace", throwaway=throwaway)
+        return await self.take_in((await self.changed()).paths, max_file_bytes, throwaway=throwaway)
+
+    async def new(self, *paths: str) -> list[bytes]:
+        """Return the files that git does not know, of some paths or of all.
+
+        Raises:
+            GitFailed: It failed.
+        """
+        return [path for path in (await self.run(*NEW, *paths)).output.split(b"\0") if path]
+
+    async def changed(self) -> Listed:
+        """Return what differs from the index, new files and conflicts included.
+
+        Raises:
+            GitFailed: It failed.
+        """
+        return listed((await self.run("ls-files", "-t", "-z", "-o", "-m", "-d", "-u", "--exclude-standard")).output)
+
+    async def take_in(self, paths: Iterable[bytes], max_file_bytes: int, *, throwaway: bool = False) -> Changes:
+        """Bring the index to the state of some files, and return what was done.
+
+        Raises:
+            GitFailed: It failed, perhaps because the files are changing.
+        """
+        changes = await self.sorted(paths, max_file_bytes)
+        if changes.hidden:
+            await self._update(changes.hidden, "--force-remove")
+        if changes.present or changes.gone:
+            paths = [*changes.gone, *changes.present]
+            await self._update(paths, "--add", "--remove", "--replace", throwaway=throwaway)
         return changes
+
+    async def sorted(self, paths: Iterable[bytes], max_file_bytes: int) -> Changes:
+        """Look at files and return what may be recorded of them.
+
+        Raises:
+            GitFailed: It failed.
+        """
+
+        def look() -> tuple[Changes, bool]:
+            changes = sort(self._repository.top, paths, max_file_bytes)
+            return changes, may_be_filtered(self._repository.top, self.index, changes.present)
+
+        changes, may_be = await trio.to_thread.run_sync(look)
+        return changes.without(await self._filtered(changes.present)) if may_be else changes
 
     async def _update(self, paths: Sequence[bytes], *options: str, throwaway: bool = False) -> None:
         await self.run("update-index", *options, "-z", "--stdin", stdin=_lines(paths), throwaway=throwaway)
 
-    async def _without_filtered(self, changes: Changes) -> Changes:
-        if not changes.present:
-            return changes
-        asked = await self.run("check-attr", "-z", "--stdin", "filter", stdin=_lines(changes.present))
+    async def _filtered(self, paths: Sequence[bytes]) -> set[bytes]:
+        asked = await self.run("check-attr", "-z", "--stdin", "filter", stdin=_lines(paths))
         words = asked.output.split(b"\0")
         harmless = {b"unspecified", b"unset", b"", *((lfs.ATTRIBUTE,) if self._filters else ())}
-        filtered = {path for path, value in zip(words[0::3], words[2::3], strict=False) if value not in harmless}
-        if not filtered:
-            return changes
-        present = [path for path in changes.present if path not in filtered]
-        return Changes(present, changes.gone, sorted([*changes.left_out, *filtered]))
+        return {path for path, value in zip(words[0::3], words[2::3], strict=False) if value not in harmless}
 
     def put_contents(self) -> None:
         """Have large files put in place whole from now on, as far as their contents lie in our folder."""
@@ -208,7 +289,7 @@ class Shadow:
         try:
             with os.fdopen(descriptor, "wb") as target, self.index.open("rb") as source:
                 shutil.copyfileobj(source, target)
-                _keep_time(source.fileno(), target)
+                keep_time(source.fileno(), target)
                 if self._owner is not None:
                     os.fchown(target.fileno(), *self._owner)
             lock.replace(real)
@@ -219,14 +300,62 @@ class Shadow:
 
 
 @asynccontextmanager
-async def open_shadow(git: Git, repository: Repository) -> AsyncIterator[Shadow]:
-    """Make our folder for a workspace, and remove it afterwards.
+async def open_shadow(
+    git: Git,
+    find: Repository | Callable[[], Repository],
+    folders: ShadowFolders | None = None,
+    first: Callable[[Shadow], None] | None = None,
+) -> AsyncIterator[Shadow]:
+    """Open our folder for a workspace; afterwards it is removed, or kept for the next time.
+
+    Args:
+        git: Runs git.
+        find: The workspace's repository, or what finds it, in a thread.
+        folders: Where folders are kept; None keeps none.
+        first: What is to be looked at before, in the same thread: each change to a thread costs.
 
     Raises:
         GitFailed: The repository's format or HEAD cannot be learnt.
         OSError: It cannot be made.
     """
-    owner = await trio.to_thread.run_sync(owner_of, repository.top)
+    kept = folders or ShadowFolders()
+
+    def take() -> tuple[Repository, Shadow | None]:
+        repository = find if isinstance(find, Repository) else find()
+        folder = kept.take(repository)
+        return repository, None if folder is None else begin(folder)
+
+    def begin(folder: ShadowFolder) -> Shadow:
+        try:
+            shadow = Shadow(git, folder)
+            if first is not None:
+                first(shadow)
+        except BaseException:
+            shutil.rmtree(folder.path, ignore_errors=True)
+            raise
+        return shadow
+
+    repository, opened = await trio.to_thread.run_sync(take)
+    if opened is None:
+        owner = await trio.to_thread.run_sync(owner_of, repository.top)
+        head, object_format = await _ask(git, repository, owner)
+        opened = await trio.to_thread.run_sync(lambda: begin(make(repository, owner, object_format, head)))
+    shadow, folder = opened, opened.folder_in_use
+    try:
+        yield shadow
+    except BaseException:
+        folder.can_be_kept = False
+        raise
+    finally:
+        with trio.CancelScope(shield=True):
+            if folder.can_be_kept and (shadow.made_objects or (folder.path / "lfs").exists()):
+                await trio.to_thread.run_sync(clear_objects, folder)
+            for path in kept.give_back(folder):
+                await trio.to_thread.run_sync(partial(shutil.rmtree, path, ignore_errors=True))
+
+
+async def _ask(git: Git, repository: Repository, owner: Owner) -> tuple[str | None, str]:
+    """Return what is checked out, and the format of objects."""
     asked = await git.run(
         *("rev-parse", "--show-object-format", "--verify", "--quiet", "HEAD^{commit}"),
         cwd=repository.top,
@@ -237,88 +366,7 @@ async def open_shadow(git: Git, repository: Repository) -> AsyncIterator[Shadow]
     words = asked.text.split()
     if not words:
         raise GitFailed("rev-parse", asked.said.strip()[-200:] or "it says nothing of the repository")
-    head = words[1] if len(words) > 1 else None
-    folder = await trio.to_thread.run_sync(_make, repository, owner, words[0], head)
-    try:
-        yield Shadow(git, folder, repository, owner, head)
-    finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
-
-
-def _make(repository: Repository, owner: Owner, object_format: str, head: str | None) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="clonk-git-"))
-    try:
-        for name in ("objects", "refs", "info"):
-            (folder / name).mkdir()
-        (folder / "HEAD").write_text(f"{head or 'ref: refs/heads/none'}\n")
-        (folder / "config").write_text(
-            "[core]\n\trepositoryformatversion = 1\n\tbare = false\n[extensions]\n"
-            + (f"\tobjectFormat = {object_format}\n" if object_format != "sha1" else "")
-        )
-        for source, name in ((repository.git_dir / "index", "index"), (repository.common_dir / "shallow", "shallow")):
-            _copy(source, folder / name)
-        if owner is not None:
-            for path in (folder, *folder.rglob("*")):
-                os.chown(path, *owner, follow_symlinks=False)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return folder
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file of the workspace's. Not through a link: we may read more than its owner."""
-    try:
-        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return
-    with os.fdopen(descriptor, "rb") as opened, target.open("wb") as copy:
-        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
-            raise OSError("it is no file")
-        shutil.copyfileobj(opened, copy)
-        _keep_time(opened.fileno(), copy)
-
-
-def _keep_time(source: int, target: BinaryIO) -> None:
-    """Give a copy of an index the original's time: git looks again at files that are as new as the index is."""
-    status = os.fstat(source)
-    target.flush()
-    os.utime(target.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def _sort(top: Path, paths: Iterable[bytes], max_file_bytes: int) -> Changes:
-    """Look at every path that differs. A link is recorded as a link, and nothing is looked at through one."""
-    root = os.fsencode(top)
-    links: dict[bytes, bool] = {b"": False}
-    changes = Changes([], [], [])
-    for path in sorted(paths):
-        if path.endswith(b"/"):  # a repository of its own
-            changes.left_out.append(path)
-            continue
-        full = os.path.join(root, path)  # noqa: PTH118 - bytes
-        try:
-            status = os.lstat(full)
-        except OSError:
-            changes.gone.append(path)
-            continue
-        is_file, is_link = stat.S_ISREG(status.st_mode), stat.S_ISLNK(status.st_mode)
-        if stat.S_ISDIR(status.st_mode) and os.path.lexists(os.path.join(full, b".git")):  # noqa: PTH118 - bytes
-            changes.left_out.append(path)  # a submodule
-        elif not (is_file or is_link) or _is_behind_link(root, os.path.dirname(path), links):  # noqa: PTH120
-            changes.gone.append(path)
-        elif is_file and (status.st_size > max_file_bytes or not os.access(full, os.R_OK)):
-            changes.left_out.append(path)
-        else:
-            changes.present.append(path)
-    return changes
-
-
-def _is_behind_link(top: bytes, folder: bytes, known: dict[bytes, bool]) -> bool:
-    if folder not in known:
-        is_link = os.path.islink(os.path.join(top, folder))  # noqa: PTH114, PTH118 - bytes
-        known[folder] = is_link or _is_behind_link(top, os.path.dirname(folder), known)  # noqa: PTH120
-    return known[folder]
+    return (words[1] if len(words) > 1 else None), words[0]
 
 
 def _quoted(folder: str) -> str:

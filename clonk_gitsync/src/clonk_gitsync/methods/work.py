@@ -8,7 +8,6 @@ import trio
 
 from clonk_core.plugin import Call, CallError, Host, InvalidParams, method
 from clonk_gitsync import errors, messages, pulling
-from clonk_gitsync.automatic import Pushes
 from clonk_gitsync.exchange import Exchange
 from clonk_gitsync.git.names import problem_with_branch
 from clonk_gitsync.messages import (
@@ -22,6 +21,7 @@ from clonk_gitsync.messages import (
     WorkspaceSynced,
 )
 from clonk_gitsync.methods.common import COMMITTING, LONG_S, ON_DISK, WITH_REMOTE, Name
+from clonk_gitsync.pushes import Pushes
 from clonk_gitsync.settings import GitSyncSettings
 from clonk_gitsync.workbench import Workbench
 from clonk_gitsync.workspaces import Workspaces
@@ -44,7 +44,7 @@ class WorkMethods:
         """Commit everything that has changed, new files included, on the work branch, which is then checked out.
 
         No hook, filter or signing program of the workspace runs. Where `auto_push` is set, the branch is pushed soon
-        after.
+        after; when the remote is away it is tried again, also after a restart.
 
         Args:
             path: The folder, absolute.
@@ -66,9 +66,10 @@ class WorkMethods:
         async with self._bench.alone(workspace), self._bench.at(workspace) as shadow:
             work = branch or self._bench.work_branch(workspace, shadow.repository.head_branch(), session)
             self._bench.check_branch(workspace, work)
+            if workspace.auto_push:
+                await self._pushes.add(workspace.path, work)
             result = await self._bench.commit(shadow, work, message)
-        if workspace.auto_push and result.commit is not None:
-            self._pushes.add(workspace, work)
+        self._pushes.wake()
         return result
 
     @method(target="path", idempotent=True, deadline_s=LONG_S, errors=[*ON_DISK, *WITH_REMOTE, errors.PushRejected])

@@ -1,0 +1,63 @@
+"""Two gits at the same time: one that reads what the other writes, or each for itself."""
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, cast
+
+import trio
+
+from clonk_gitsync.git.process import Done, GitFailed
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+async def pipe(write: Callable[[int], Awaitable[Done]], read: Callable[[int], Awaitable[Done]]) -> None:
+    """Let one git read what another writes.
+
+    Raises:
+        GitFailed: One of them failed; the writer's failure explains the reader's.
+    """
+    reading, writing = os.pipe()
+    failures: list[GitFailed] = []
+
+    async def hold(start: Callable[[int], Awaitable[Done]], descriptor: int) -> None:
+        try:
+            await start(descriptor)
+        except GitFailed as error:
+            failures.append(error)
+        finally:
+            os.close(descriptor)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold, write, writing)
+        nursery.start_soon(hold, read, reading)
+    if failures:
+        raise failures[0]
+
+
+async def both(one: Callable[[], Awaitable[A]], other: Callable[[], Awaitable[B]]) -> tuple[A, B]:
+    """Do two things with git at the same time.
+
+    Raises:
+        GitFailed: One of them failed; the first one, if both did.
+    """
+    answers: list[B] = []
+    failures: list[GitFailed] = []
+
+    async def hold() -> None:
+        try:
+            answers.append(await other())
+        except GitFailed as error:
+            failures.append(error)
+
+    answer: A | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold)
+        try:
+            answer = await one()
+        except GitFailed as error:
+            failures.insert(0, error)
+    if failures:
+        raise failures[0]
+    return cast("A", answer), answers[0]
