@@ -14,14 +14,16 @@ from clonk_core.plugin import Log, StorageFull
 from clonk_gitsync.credentials import Credentials
 from clonk_gitsync.errors import BranchDiverged, GitUnusable, NotARepository, WorkspaceBusy
 from clonk_gitsync.git import diffs
+from clonk_gitsync.git.changes import Changes
 from clonk_gitsync.git.commits import CommitText, ident, message_text
 from clonk_gitsync.git.hub import Hub
-from clonk_gitsync.git.loose import Recorded
+from clonk_gitsync.git.loose import Recorded, tree_of
 from clonk_gitsync.git.merging import EMPTY_TREES
 from clonk_gitsync.git.process import Git, GitFailed, GitMissing
 from clonk_gitsync.git.repository import NoRepository, Repository, find_repository
 from clonk_gitsync.git.shadow import Shadow, open_shadow
 from clonk_gitsync.git.shadow_folder import ShadowFolders
+from clonk_gitsync.git.side_by_side import both
 from clonk_gitsync.looking import DIFF, MAX_NAMED, Wanted, file_list, log_of, resolved, text
 from clonk_gitsync.messages import CommitResult, Diff, LogEntry, WorkspaceConfig
 from clonk_gitsync.policy import Policy
@@ -160,15 +162,21 @@ class Workbench:
         current = shadow.repository.head_branch()
         tree = await shadow.write_tree()
         before = f"{shadow.head}^{{tree}}" if shadow.head else EMPTY_TREES[len(tree)]
-        stat = await shadow.run("diff-tree", "-r", "-z", "--raw", "--numstat", *DIFF, before, tree)
-        if not stat.output:
-            if changes.present:  # the content of a large file has taken the place of its pointer: no difference
-                await shadow.keep_index()
-            return CommitResult(commit=shadow.head, branch=current, made=False, left_out=left_out)
+        words = ("diff-tree", "-r", "-z", "--raw", "--numstat", *DIFF, before, tree)
+        objects = shadow.repository.common_dir / "objects"
+        known = await trio.to_thread.run_sync(tree_of, objects, shadow.head)
+        early = None if known is not None else await shadow.run(*words)
+        if known == tree or (early is not None and not early.output):
+            return await self._unchanged(shadow, changes, current, left_out)
         await shadow.keep_large()
         old = await self._place_for(shadow, branch, current)
         parents = (shadow.head,) if shadow.head else ()
-        commit = await self.record(shadow, tree, parents, message)
+        if early is None:  # it is known to be another tree: what differs can be listed meanwhile
+            commit, stat = await both(lambda: self.record(shadow, tree, parents, message), lambda: shadow.run(*words))
+            if not stat.output:  # nothing that is taken note of
+                return await self._unchanged(shadow, changes, current, left_out)
+        else:
+            commit, stat = await self.record(shadow, tree, parents, message), early
         shadow.recorded = Recorded(commit, tree, diffs.new_contents(stat.output))
         await self._move(shadow, branch, commit, old)
         if current != branch:
@@ -185,6 +193,13 @@ class Workbench:
             deletions=deletions,
             left_out=left_out,
         )
+
+    async def _unchanged(
+        self, shadow: Shadow, changes: Changes, current: str | None, left_out: tuple[str, ...]
+    ) -> CommitResult:
+        if changes.present:  # the content of a large file has taken the place of its pointer: no difference
+            await shadow.keep_index()
+        return CommitResult(commit=shadow.head, branch=current, made=False, left_out=left_out)
 
     def check_branch(self, workspace: WorkspaceConfig, branch: str) -> None:
         """Refuse a branch that is protected for a workspace, or no name of one.

@@ -19,6 +19,9 @@ import attrs
 MAX_BYTES: Final = 16 * 1024**2
 """Of all the objects together, packed or unpacked; more is left to git."""
 
+SHA1: Final = 40
+"""Digits of an id."""
+
 FOLDER: Final = b"40000"
 
 
@@ -64,6 +67,17 @@ def copy_new(recorded: Recorded, source: Path, target: Path) -> None:
     _, found[recorded.commit] = reader.read(recorded.commit, b"commit")
     for oid, packed in found.items():
         _write(target, oid, packed)
+
+
+def tree_of(source: Path, commit: str | None) -> str | None:
+    """Return the tree of a commit, None when it has no file of its own."""
+    if commit is None or len(commit) != SHA1:
+        return None
+    try:
+        content, _ = _Reader(source).read(commit, b"commit")
+    except NotLoose:
+        return None
+    return content[5 : 5 + SHA1].decode(errors="replace")
 
 
 @attrs.define

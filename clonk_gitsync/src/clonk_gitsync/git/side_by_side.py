@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import trio
 
@@ -37,27 +37,26 @@ async def pipe(write: Callable[[int], Awaitable[Done]], read: Callable[[int], Aw
 
 
 async def both(one: Callable[[], Awaitable[A]], other: Callable[[], Awaitable[B]]) -> tuple[A, B]:
-    """Do two things with git at the same time.
+    """Do two things at the same time. When one fails, the other is ended, and its failure is raised by itself."""
+    first: list[A] = []
+    second: list[B] = []
+    failures: list[Exception] = []
 
-    Raises:
-        GitFailed: One of them failed; the first one, if both did.
-    """
-    answers: list[B] = []
-    failures: list[GitFailed] = []
-
-    async def hold() -> None:
-        try:
-            answers.append(await other())
-        except GitFailed as error:
-            failures.append(error)
-
-    answer: A | None = None
     async with trio.open_nursery() as nursery:
+
+        async def hold() -> None:
+            try:
+                second.append(await other())
+            except Exception as error:  # noqa: BLE001 - raised again below, by itself
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+
         nursery.start_soon(hold)
         try:
-            answer = await one()
-        except GitFailed as error:
-            failures.insert(0, error)
+            first.append(await one())
+        except Exception as error:  # noqa: BLE001 - raised again below, by itself
+            failures.append(error)
+            nursery.cancel_scope.cancel()
     if failures:
         raise failures[0]
-    return cast("A", answer), answers[0]
+    return first[0], second[0]
