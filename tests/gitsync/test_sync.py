@@ -10,9 +10,9 @@ import trio
 
 from clonk_core.plugin import CallError
 from clonk_core.testing.host import TestHost
+from clonk_gitsync.git.opening import open_shadow
 from clonk_gitsync.git.process import Git
 from clonk_gitsync.git.repository import find_repository
-from clonk_gitsync.git.shadow import open_shadow
 from tests.gitsync.conftest import OpenHost, Place, git
 
 

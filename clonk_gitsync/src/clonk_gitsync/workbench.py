@@ -19,9 +19,10 @@ from clonk_gitsync.git.commits import CommitText, ident, message_text
 from clonk_gitsync.git.hub import Hub
 from clonk_gitsync.git.loose import Recorded, tree_of
 from clonk_gitsync.git.merging import EMPTY_TREES
+from clonk_gitsync.git.opening import open_shadow
 from clonk_gitsync.git.process import Git, GitFailed, GitMissing
 from clonk_gitsync.git.repository import NoRepository, Repository, find_repository
-from clonk_gitsync.git.shadow import Shadow, open_shadow
+from clonk_gitsync.git.shadow import Shadow
 from clonk_gitsync.git.shadow_folder import ShadowFolders
 from clonk_gitsync.git.side_by_side import both
 from clonk_gitsync.looking import DIFF, MAX_NAMED, Wanted, file_list, log_of, resolved, text

@@ -5,10 +5,8 @@ through a pipe, written by a git that runs as the owner and read by one that run
 credential is ever near the workspace, and nothing of the workspace's settings counts here.
 """
 
-import os
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,24 +17,12 @@ from clonk_core.plugin import Log
 from clonk_gitsync.credentials import Credentials
 from clonk_gitsync.errors import RemoteFailed
 from clonk_gitsync.git.complaints import problem_of
+from clonk_gitsync.git.hub_repository import HubRepository, tracking
 from clonk_gitsync.git.loose import NotLoose, copy_new
 from clonk_gitsync.git.process import Done, Git, GitTooSlow, OnLine
-from clonk_gitsync.git.refs import NotPlain, check_plain, read_all, read_ref, write_ref
-from clonk_gitsync.git.shadow import WHO, Shadow
+from clonk_gitsync.git.shadow import Shadow
 from clonk_gitsync.git.side_by_side import pipe
 from clonk_gitsync.policy import Remote
-
-MAX_PACKS: Final = 40
-"""Packs after which they are put together: each larger exchange adds one."""
-
-MAX_REMEMBERED: Final = 100
-"""Places of a remote's branch that are looked at, at least: each comes of a fetch or a push."""
-
-LOG_LINE_BYTES: Final = 300
-"""Of a reflog, more than ever: two ids, who, when and what."""
-
-LOOSE_AS_PACK: Final = 170
-"""Objects in files of their own that count as a pack: with 40 packs' worth of them git puts them together too."""
 
 
 @attrs.frozen(kw_only=True)
@@ -69,7 +55,7 @@ class Pushed:
     reason: str = ""
 
 
-class Hub:
+class Hub(HubRepository):
     """Clonk's own repository for one workspace.
 
     Args:
@@ -81,71 +67,10 @@ class Hub:
     """
 
     def __init__(self, git: Git, folder: Path, credentials: Credentials, *, timeout_s: float, log: Log) -> None:
-        self._git = git
-        self.folder = folder
+        super().__init__(git, folder)
         self._credentials = credentials
         self._timeout_s = timeout_s
         self._log = log
-
-    async def prepare(self, object_format: str = "sha1") -> None:
-        """Make the repository if need be, and put its packs together when they are many.
-
-        Raises:
-            GitFailed: It cannot be made.
-        """
-
-        def look() -> tuple[bool, int]:
-            with suppress(FileNotFoundError), os.scandir(self.folder / "objects" / "pack") as entries:
-                packs = sum(entry.name.endswith(".pack") for entry in entries)
-                return (self.folder / "HEAD").is_file(), packs + self._loose() // LOOSE_AS_PACK
-            return False, 0
-
-        is_there, packs = await trio.to_thread.run_sync(look)
-        if not is_there:
-            await trio.to_thread.run_sync(lambda: self.folder.mkdir(parents=True, exist_ok=True, mode=0o700))
-            form = f"--object-format={object_format}"
-            await self._git.run("init", "--quiet", "--bare", form, str(self.folder), cwd=self.folder)
-        if packs > MAX_PACKS:
-            await self.run("repack", "-a", "-d", "-q")
-
-    def _loose(self) -> int:
-        """Guess how many objects lie in files of their own, from one of 256 folders, as git itself does."""
-        with suppress(FileNotFoundError), os.scandir(self.folder / "objects" / "17") as entries:
-            return 256 * sum(1 for _ in entries)
-        return 0
-
-    async def run(
-        self,
-        *arguments: str,
-        env: Mapping[str, str] | None = None,
-        stdin: bytes | int = b"",
-        stdout: int | None = None,
-        check: bool = True,
-    ) -> Done:
-        """Run a subcommand that speaks with nobody.
-
-        Raises:
-            GitFailed: It failed.
-        """
-        return await self._git.run(
-            *arguments,
-            cwd=self.folder,
-            env={**self._environment, **(env or {})},
-            stdin=stdin,
-            stdout=stdout,
-            check=check,
-        )
-
-    @property
-    def _environment(self) -> dict[str, str]:
-        # Where branches of the remote have been is remembered: a rebase asks (see `former_tips`).
-        return {
-            "GIT_DIR": str(self.folder),
-            "GIT_CONFIG_COUNT": "1",
-            "GIT_CONFIG_KEY_0": "core.logAllRefUpdates",
-            "GIT_CONFIG_VALUE_0": "true",
-            **WHO,
-        }
 
     # ── With the remote ───────────────────────────────────────────────────────
 
@@ -215,44 +140,8 @@ class Hub:
             return Pushed(ok=False, reason=" ".join(line.split("\t")[-1].split())[:200])
         if done.code != 0:
             raise self._failed(done.said, "push")
-        await self._put(tracking(branch), commit)
+        await self.put_ref(tracking(branch), commit)
         return Pushed(ok=True)
-
-    async def _put(self, ref: str, commit: str) -> None:
-        def put() -> None:
-            check_plain(self.folder)
-            write_ref(self.folder, ref, commit, "{GIT_COMMITTER_NAME} <{GIT_COMMITTER_EMAIL}>".format(**WHO))
-
-        try:
-            await trio.to_thread.run_sync(put)
-        except NotPlain:
-            await self.run("update-ref", ref, commit)
-
-    async def known_tip(self, branch: str) -> str | None:
-        """Return where a branch of the remote was at the last exchange; None when it is not known."""
-        try:
-            return await trio.to_thread.run_sync(self.tip_in_files, branch)
-        except NotPlain:
-            done = await self.run("rev-parse", "--verify", "--quiet", tracking(branch), check=False)
-            return done.text if done.code == 0 else None
-
-    def tip_in_files(self, branch: str) -> str | None:
-        """Return the same as `known_tip`, without git. Touches the disk: for a thread.
-
-        Raises:
-            NotPlain: The files do not tell.
-        """
-        if not (self.folder / "HEAD").is_file():
-            return None
-        check_plain(self.folder)
-        return read_ref(self.folder, tracking(branch))
-
-    async def former_tips(self, branch: str) -> list[str]:
-        """Return where a branch of the remote is known to have been, its last places and today's."""
-        today = await self.known_tip(branch)
-        lines = await trio.to_thread.run_sync(_last_lines, self.folder / "logs" / tracking(branch))
-        places = [word for line in lines for word in line.split(" ", 2)[:2]]
-        return list(dict.fromkeys(one for one in [*places, today or ""] if one.strip("0")))
 
     async def exchange(
         self,
@@ -272,7 +161,7 @@ class Hub:
                 done = await self._git.run(
                     *arguments,
                     cwd=self.folder,
-                    env={**self._environment, "GIT_ALLOW_PROTOCOL": remote.protocol, **handed.env},
+                    env={**self.environment, "GIT_ALLOW_PROTOCOL": remote.protocol, **handed.env},
                     options=(*handed.options, *options),
                     pass_fds=handed.pass_fds,
                     limit_s=self._timeout_s,
@@ -306,7 +195,7 @@ class Hub:
             GitFailed: It did not work; the workspace may lack objects.
         """
         await trio.to_thread.run_sync(_copy_shallow, shadow.folder, self.folder)
-        known = await self._tips()
+        known = await self.tips()
         if commit in known:
             return
         if parent is not None and parent in known:
@@ -340,7 +229,7 @@ class Hub:
         Raises:
             GitFailed: It did not work.
         """
-        await self._put("refs/clonk/taken", commit)
+        await self.put_ref("refs/clonk/taken", commit)
 
     async def give(self, shadow: Shadow, commit: str) -> None:
         """Bring a commit of ours to the workspace, with what it needs. No branch of the workspace is touched.
@@ -359,33 +248,9 @@ class Hub:
             lambda inn: shadow.run(*UNPACK, stdin=inn),
         )
 
-    async def _tips(self) -> list[str]:
-        try:
-            return await trio.to_thread.run_sync(read_all, self.folder)
-        except NotPlain:
-            done = await self.run("for-each-ref", "--format=%(objectname)")
-        return list(dict.fromkeys(done.text.split()))
-
 
 PACK: Final = ("pack-objects", "--revs", "--stdout", "--thin", "--delta-base-offset", "--threads=1", "-q")
 UNPACK: Final = ("index-pack", "--stdin", "--fix-thin", "--threads=1")
-
-
-def tracking(branch: str) -> str:
-    """Return the ref that remembers where a branch of the remote is."""
-    return f"refs/remotes/origin/{branch}"
-
-
-def _last_lines(log: Path) -> list[str]:
-    """Return the last lines of a reflog, whole ones; none when there is no log."""
-    try:
-        with log.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - MAX_REMEMBERED * LOG_LINE_BYTES))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return []
-    return lines[1:] if size > MAX_REMEMBERED * LOG_LINE_BYTES else lines
 
 
 def _revisions(commit: str, have: Sequence[str]) -> bytes:
