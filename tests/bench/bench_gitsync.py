@@ -31,28 +31,32 @@ class Size:
     """How much is done.
 
     Attributes:
-        repositories: Files in each repository that is measured.
+        looked_at: Files in each repository of which status and diff are asked. What a call costs beside git is the same
+            for all, so that the ratio falls with their number.
+        synced: Files in each repository that is synced.
         looks: Rounds of status and diff.
         syncs: Rounds of sync.
         workspaces: For sync_all.
         all_rounds: How often it is measured.
     """
 
-    repositories: tuple[int, ...] = (100, 2000)
-    looks: int = 60
+    looked_at: tuple[int, ...] = (100, 2000, 10_000)
+    synced: tuple[int, ...] = (100, 2000)
+    looks: int = 40
     syncs: int = 30
     workspaces: int = 50
     all_rounds: int = 5
 
 
-QUICK: Final = Size(repositories=(20,), looks=2, syncs=2, workspaces=3, all_rounds=1)
+QUICK: Final = Size(looked_at=(20,), synced=(20,), looks=2, syncs=2, workspaces=3, all_rounds=1)
 
 
 def measure(*, quick: bool) -> Iterator[Figure]:
     """Give the figures."""
     size = QUICK if quick else Size()
-    for files in size.repositories:
+    for files in size.looked_at:
         yield from trio.run(_looking, size, files)
+    for files in size.synced:
         yield trio.run(_sync, size, files)
     yield trio.run(_sync_all, size)
 
