@@ -1,4 +1,4 @@
-"""A small commit reaches the hub's own repository file by file, and only as what its ids say."""
+"""A small commit reaches the hub's own repository without git, and only as what its ids say."""
 
 import zlib
 from pathlib import Path
@@ -42,6 +42,19 @@ def test_what_is_copied_is_whole(place: Place) -> None:
     assert git(place.bare, "fsck", "--strict", "--connectivity-only") == ""
     assert git(place.bare, "fsck", "--full") == ""
     assert git(place.bare, "ls-tree", "-r", "--name-only", "copied").split() == ["a.txt", "deep/z"]
+    packs = sorted((place.bare / "objects" / "pack").glob("*.idx"))
+    assert len(packs) == 2
+    for pack in packs:
+        git(place.bare, "verify-pack", str(pack))
+
+
+def test_a_pack_holds_contents_of_any_size(place: Place) -> None:
+    for size in (0, 1, 15, 16, 2047, 2048, 300_000):
+        (place.work / f"size{size}").write_bytes(b"x" * size)
+    copy_new(made := recorded(place.work), place.work / ".git" / "objects", place.bare / "objects")
+    git(place.bare, "update-ref", "refs/heads/copied", made.commit)
+    assert git(place.bare, "fsck", "--full", "--strict") == ""
+    assert len(git(place.bare, "cat-file", "-p", "copied:size300000")) == 300_000
 
 
 @pytest.mark.parametrize("how", ["other", "broken", "longer", "kind", "link", "gone", "packed", "bomb"])
@@ -71,7 +84,8 @@ def test_what_is_not_what_its_id_says_is_not_copied(place: Place, how: str) -> N
         )
     with pytest.raises(NotLoose):
         copy_new(made, objects, place.bare / "objects")
-    assert not (place.bare / "objects" / made.commit[:2] / made.commit[2:]).exists()
+    assert git(place.bare, "cat-file", "-e", made.commit, check=False) == ""
+    assert git(place.bare, "cat-file", "--batch-all-objects", "--batch-check").count(made.commit) == 0
 
 
 async def test_a_commit_whose_contents_are_packed_is_pushed_all_the_same(registered: TestHost, place: Place) -> None:

@@ -212,7 +212,7 @@ class Hub(HubRepository):
         )
 
     async def _copied(self, shadow: Shadow, commit: str) -> bool:
-        """Copy what a small commit has made new, file by file; tell whether that could be done."""
+        """Copy what a small commit has made new; tell whether that could be done."""
         recorded = shadow.recorded
         if recorded is None or recorded.commit != commit or shadow.object_format != "sha1":
             return False

@@ -13,16 +13,13 @@ from clonk_gitsync.git.refs import NotPlain, check_plain, read_all, read_ref, wr
 from clonk_gitsync.git.shadow import WHO
 
 MAX_PACKS: Final = 40
-"""Packs after which they are put together: each larger exchange adds one."""
+"""Packs after which they are put together: each exchange adds one."""
 
 MAX_REMEMBERED: Final = 100
 """Places of a remote's branch that are looked at, at least: each comes of a fetch or a push."""
 
 LOG_LINE_BYTES: Final = 300
 """Of a reflog, more than ever: two ids, who, when and what."""
-
-LOOSE_AS_PACK: Final = 170
-"""Objects in files of their own that count as a pack: with 40 packs' worth of them git puts them together too."""
 
 
 class HubRepository:
@@ -47,7 +44,7 @@ class HubRepository:
         def look() -> tuple[bool, int]:
             with suppress(FileNotFoundError), os.scandir(self.folder / "objects" / "pack") as entries:
                 packs = sum(entry.name.endswith(".pack") for entry in entries)
-                return (self.folder / "HEAD").is_file(), packs + self._loose() // LOOSE_AS_PACK
+                return (self.folder / "HEAD").is_file(), packs
             return False, 0
 
         is_there, packs = await trio.to_thread.run_sync(look)
@@ -57,12 +54,6 @@ class HubRepository:
             await self._git.run("init", "--quiet", "--bare", form, str(self.folder), cwd=self.folder)
         if packs > MAX_PACKS:
             await self.run("repack", "-a", "-d", "-q")
-
-    def _loose(self) -> int:
-        """Guess how many objects lie in files of their own, from one of 256 folders, as git itself does."""
-        with suppress(FileNotFoundError), os.scandir(self.folder / "objects" / "17") as entries:
-            return 256 * sum(1 for _ in entries)
-        return 0
 
     async def run(
         self,

@@ -7,14 +7,14 @@ not found in a file of its own is left to git. Only for repositories with SHA-1.
 import hashlib
 import os
 import stat
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import attrs
+
+from clonk_gitsync.git.packs import write_pack
 
 MAX_BYTES: Final = 16 * 1024**2
 """Of all the objects together, packed or unpacked; more is left to git."""
@@ -45,28 +45,26 @@ class Recorded:
 
 
 def copy_new(recorded: Recorded, source: Path, target: Path) -> None:
-    """Copy what a commit has and its parent has not, from one folder of objects to another. The commit comes last.
+    """Copy what a commit has and its parent has not, from one folder of objects to another, as a pack.
 
     Raises:
-        NotLoose: It could not be found; what was copied does no harm.
+        NotLoose: It could not be found; nothing was copied.
     """
     reader = _Reader(source)
     folders = {folder for path, _ in recorded.files for folder in _above(path)}
     trees: dict[bytes, str] = {b"": recorded.tree}
-    found: dict[str, bytes] = {}
+    found: dict[str, tuple[bytes, bytes]] = {recorded.commit: (b"commit", reader.read(recorded.commit, b"commit"))}
     for folder in sorted(folders, key=lambda one: one.count(b"/") if one else -1):
         oid = trees.get(folder)
         if oid is None:  # nothing is in it any more
             continue
-        content, found[oid] = reader.read(oid, b"tree")
+        content = reader.read(oid, b"tree")
+        found[oid] = (b"tree", content)
         prefix = folder + b"/" if folder else b""
         trees.update({prefix + name: one for name, one in _folders_in(content)})
-    for _, blob in recorded.files:
-        if blob is not None:
-            _, found[blob] = reader.read(blob, b"blob")
-    _, found[recorded.commit] = reader.read(recorded.commit, b"commit")
-    for oid, packed in found.items():
-        _write(target, oid, packed)
+    for blob in (blob for _, blob in recorded.files if blob is not None):
+        found[blob] = (b"blob", reader.read(blob, b"blob"))
+    write_pack(target / "pack", found)
 
 
 def tree_of(source: Path, commit: str | None) -> str | None:
@@ -74,7 +72,7 @@ def tree_of(source: Path, commit: str | None) -> str | None:
     if commit is None or len(commit) != SHA1:
         return None
     try:
-        content, _ = _Reader(source).read(commit, b"commit")
+        content = _Reader(source).read(commit, b"commit")
     except NotLoose:
         return None
     return content[5 : 5 + SHA1].decode(errors="replace")
@@ -87,8 +85,12 @@ class _Reader:
     folder: Path
     left: int = MAX_BYTES
 
-    def read(self, oid: str, kind: bytes) -> tuple[bytes, bytes]:
-        """Return an object's content, and its file as it is."""
+    def read(self, oid: str, kind: bytes) -> bytes:
+        """Return an object's content.
+
+        Raises:
+            NotLoose: It is not there, or not what its id says.
+        """
         packed = self._file(self.folder / oid[:2] / oid[2:])
         unpacking = zlib.decompressobj()
         try:
@@ -100,7 +102,7 @@ class _Reader:
         is_it = unpacking.eof and not unpacking.unused_data and head == b"%s %d" % (kind, len(content))
         if self.left < 0 or not is_it or hashlib.sha1(whole, usedforsecurity=False).hexdigest() != oid:
             raise NotLoose
-        return content, packed
+        return content
 
     def _file(self, path: Path) -> bytes:
         try:
@@ -128,20 +130,3 @@ def _folders_in(tree: bytes) -> Iterable[tuple[bytes, str]]:
         if mode == FOLDER:
             yield name, tree[end + 1 : end + 21].hex()
         at = end + 21
-
-
-def _write(folder: Path, oid: str, packed: bytes) -> None:
-    path = folder / oid[:2] / oid[2:]
-    if path.exists():
-        return
-    path.parent.mkdir(exist_ok=True)
-    descriptor, fresh = tempfile.mkstemp(dir=path.parent, prefix="tmp_obj_")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(packed)
-            os.fchmod(file.fileno(), 0o444)
-        Path(fresh).replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            Path(fresh).unlink()
-        raise
