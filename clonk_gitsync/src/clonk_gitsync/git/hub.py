@@ -1,9 +1,9 @@
 """Clonk's own bare repository for a workspace: all that is exchanged with the remote goes through it.
 
 It lies in Clonk's data directory, and a workspace's owner cannot reach it. Commits come from the workspace as packs
-through a pipe, written by a git that runs as the owner and read by one that runs as the hub; of a small one that was made
-just now the objects are read themselves, and each must be what its id says (`loose.py`). So neither remote nor credential
-is ever near the workspace, and nothing of the workspace's settings counts here.
+through a pipe, written by a git that runs as the owner and read by one that runs as the hub; of a small one that was
+made just now the objects are read themselves, and each must be what its id says (`loose.py`). So neither remote nor
+credential is ever near the workspace, and nothing of the workspace's settings counts here.
 """
 
 import shutil

@@ -5,7 +5,8 @@ to be run with our rights: filters, drivers, monitors, hooks. A filter that no s
 want one are left alone, since without it they would be recorded as what they are not. The one exception is large files
 (`lfs.py`), where the server has git-lfs.
 
-The folder belongs to the workspace's owner, and is for one operation at a time; `shadow_folder.py` says when it is kept.
+The folder belongs to the workspace's owner, and is for one operation at a time; `shadow_folder.py` says when it is
+kept.
 """
 
 import os
