@@ -24,6 +24,7 @@ from clonk_gitsync.git.process import Done, Git, GitTooSlow, OnLine
 from clonk_gitsync.git.refs import NotPlain, check_plain, read_all, read_ref, write_ref
 from clonk_gitsync.git.shadow import WHO, Shadow
 from clonk_gitsync.git.side_by_side import pipe
+from clonk_gitsync.git.unfinished import remove_unfinished
 from clonk_gitsync.policy import Remote
 
 MAX_PACKS: Final = 40
@@ -95,6 +96,7 @@ class Hub:
         """
 
         def look() -> tuple[bool, int]:
+            self._tidy()
             with suppress(FileNotFoundError), os.scandir(self.folder / "objects" / "pack") as entries:
                 packs = sum(entry.name.endswith(".pack") for entry in entries)
                 return (self.folder / "HEAD").is_file(), packs + self._loose() // LOOSE_AS_PACK
@@ -107,6 +109,12 @@ class Hub:
             await self._git.run("init", "--quiet", "--bare", form, str(self.folder), cwd=self.folder)
         if packs > MAX_PACKS:
             await self.run("repack", "-a", "-d", "-q")
+
+    def _tidy(self) -> None:
+        """Remove what an exchange that was cut off has left. Nobody else works here meanwhile."""
+        remove_unfinished(self.folder / "objects")
+        for lock in (*self.folder.glob("*.lock"), *(self.folder / "refs").rglob("*.lock")):
+            lock.unlink(missing_ok=True)
 
     def _loose(self) -> int:
         """Guess how many objects lie in files of their own, from one of 256 folders, as git itself does."""
@@ -267,6 +275,7 @@ class Hub:
         Raises:
             RemoteFailed: It failed, unless `check` is off, or took too long.
         """
+        await trio.to_thread.run_sync(lambda: self.folder.mkdir(parents=True, exist_ok=True, mode=0o700))
         async with self._credentials.hand_over(remote) as handed:
             try:
                 done = await self._git.run(

@@ -8,8 +8,9 @@ want one are left alone, since without it they would be recorded as what they ar
 The folder is made for one operation and goes with it. It belongs to the workspace's owner.
 """
 
-import os
 import shutil
+import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -19,11 +20,14 @@ import trio
 
 from clonk_gitsync.git import lfs
 from clonk_gitsync.git.changes import Changes, Listed, listed, may_be_filtered, sort
+from clonk_gitsync.git.index_file import put_index
 from clonk_gitsync.git.loose import Recorded
-from clonk_gitsync.git.process import Done, Git, GitFailed, Owner, owner_of
+from clonk_gitsync.git.process import MAX_OUTPUT, SAID_CHARS, Done, Git, GitFailed, Owner, owner_of
 from clonk_gitsync.git.refs import NotPlain, check_plain, read_ref
 from clonk_gitsync.git.repository import Repository
-from clonk_gitsync.git.shadow_folder import ShadowFolder, ShadowFolders, clear_objects, follow, keep_time, make
+from clonk_gitsync.git.restless import take_in
+from clonk_gitsync.git.shadow_folder import ShadowFolder, ShadowFolders, clear_objects, follow, make
+from clonk_gitsync.git.unfinished import remove_unfinished
 
 LOOKING: Final = frozenset(
     {
@@ -45,6 +49,12 @@ LOOKING: Final = frozenset(
 """Subcommands after which an index still says the same as before. After any other it is copied anew."""
 
 NEW: Final = ("ls-files", "-z", "-o", "--exclude-standard")
+
+CRASHES: Final = 10
+"""Times that a command is tried which crashes because a file was cut."""
+
+CLOCK_TICK_NS: Final = 20_000_000
+"""A file's time may be so much older than the clock's."""
 
 WHO: Final = {"GIT_COMMITTER_NAME": "Clonk", "GIT_COMMITTER_EMAIL": "clonk@localhost"}
 """Who moves refs, for the workspace's reflog."""
@@ -120,6 +130,7 @@ class Shadow:
         options: Sequence[str] = (),
         throwaway: bool = False,
         check: bool = True,
+        cut_after: int | None = None,
     ) -> Done:
         """Run a subcommand at the top of the work tree, on our index.
 
@@ -130,16 +141,28 @@ class Shadow:
             self._folder.copied = None
         self.made_objects = self.made_objects or throwaway
         exclude = self._repository.common_dir / "info" / "exclude"
-        return await self._git.run(
-            *arguments,
-            cwd=self._repository.top,
-            env={**self.environment(throwaway=throwaway), **(env or {})},
-            options=(f"core.excludesFile={exclude}", *self._filters, *options),
-            stdin=stdin,
-            stdout=stdout,
-            owner=self._owner,
-            check=check,
-        )
+        left = CRASHES
+        while True:
+            left -= 1
+            done = await self._git.run(
+                *arguments,
+                cwd=self._repository.top,
+                env={**self.environment(throwaway=throwaway), **(env or {})},
+                options=(f"core.excludesFile={exclude}", *self._filters, *options),
+                stdin=stdin,
+                stdout=stdout,
+                owner=self._owner,
+                check=False,
+                max_output=MAX_OUTPUT if cut_after is None else cut_after,
+                cut_output=cut_after is not None,
+            )
+            # Git maps files into its memory. One that somebody cuts meanwhile makes it crash; its lock is left.
+            if done.code != -signal.SIGBUS or isinstance(stdin, int) or stdout is not None or left == 0:
+                break
+            self.index.with_name("index.lock").unlink(missing_ok=True)
+        if check and done.code != 0:
+            raise GitFailed(str(arguments[0]), done.said.strip()[-SAID_CHARS:] or f"exit code {done.code}")
+        return done
 
     async def run_real(self, *arguments: str, stdin: bytes = b"", check: bool = True) -> Done:
         """Run a plumbing subcommand about refs on the workspace's own folder. It reads its settings, and runs nothing.
@@ -226,8 +249,7 @@ class Shadow:
         if changes.hidden:
             await self._update(changes.hidden, "--force-remove")
         if changes.present or changes.gone:
-            paths = [*changes.gone, *changes.present]
-            await self._update(paths, "--add", "--remove", "--replace", throwaway=throwaway)
+            await take_in(self, [*changes.gone, *changes.present], max_file_bytes, throwaway=throwaway)
         return changes
 
     async def sorted(self, paths: Iterable[bytes], max_file_bytes: int) -> Changes:
@@ -244,8 +266,8 @@ class Shadow:
         changes, may_be = await trio.to_thread.run_sync(look)
         return changes.without(await self._filtered(changes.present)) if may_be else changes
 
-    async def _update(self, paths: Sequence[bytes], *options: str, throwaway: bool = False) -> None:
-        await self.run("update-index", *options, "-z", "--stdin", stdin=_lines(paths), throwaway=throwaway)
+    async def _update(self, paths: Sequence[bytes], *options: str) -> None:
+        await self.run("update-index", *options, "-z", "--stdin", stdin=_lines(paths))
 
     async def _filtered(self, paths: Sequence[bytes]) -> set[bytes]:
         asked = await self.run("check-attr", "-z", "--stdin", "filter", stdin=_lines(paths))
@@ -276,27 +298,7 @@ class Shadow:
 
     async def keep_index(self) -> bool:
         """Make our index the workspace's own, and tell whether it could be done: not while another git is at work."""
-        return await trio.to_thread.run_sync(self._keep_index)
-
-    def _keep_index(self) -> bool:
-        real = self._repository.git_dir / "index"
-        lock = real.with_name("index.lock")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        try:
-            descriptor = os.open(lock, flags, 0o644)
-        except FileExistsError:
-            return False
-        try:
-            with os.fdopen(descriptor, "wb") as target, self.index.open("rb") as source:
-                shutil.copyfileobj(source, target)
-                keep_time(source.fileno(), target)
-                if self._owner is not None:
-                    os.fchown(target.fileno(), *self._owner)
-            lock.replace(real)
-        except BaseException:
-            lock.unlink(missing_ok=True)
-            raise
-        return True
+        return await trio.to_thread.run_sync(put_index, self.index, self._repository.git_dir, self._owner)
 
 
 @asynccontextmanager
@@ -341,10 +343,13 @@ async def open_shadow(
         head, object_format = await _ask(git, repository, owner)
         opened = await trio.to_thread.run_sync(lambda: begin(make(repository, owner, object_format, head)))
     shadow, folder = opened, opened.folder_in_use
+    since_ns = time.time_ns() - CLOCK_TICK_NS
     try:
         yield shadow
     except BaseException:
         folder.can_be_kept = False
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(_remove_unfinished, repository, since_ns, folder.owner)
         raise
     finally:
         with trio.CancelScope(shield=True):
@@ -352,6 +357,11 @@ async def open_shadow(
                 await trio.to_thread.run_sync(clear_objects, folder)
             for path in kept.give_back(folder):
                 await trio.to_thread.run_sync(partial(shutil.rmtree, path, ignore_errors=True))
+
+
+def _remove_unfinished(repository: Repository, since_ns: int, owner: Owner) -> None:
+    owner_id = None if owner is None else owner[0]
+    remove_unfinished(repository.common_dir / "objects", since_ns=since_ns, owner_id=owner_id)
 
 
 async def _ask(git: Git, repository: Repository, owner: Owner) -> tuple[str | None, str]:
