@@ -42,6 +42,7 @@ async def clone(
     async with bench.alone(workspace):
         hub = bench.hub(workspace)
         with bench.failures(path):
+            await trio.to_thread.run_sync(lambda: hub.folder.mkdir(parents=True, exist_ok=True, mode=0o700))
             refs = await hub.look(remote, branch)
             known = refs.commit or refs.default_commit
             object_format = "sha1" if known is None or len(known) == 40 else "sha256"

@@ -275,7 +275,6 @@ class Hub:
         Raises:
             RemoteFailed: It failed, unless `check` is off, or took too long.
         """
-        await trio.to_thread.run_sync(lambda: self.folder.mkdir(parents=True, exist_ok=True, mode=0o700))
         async with self._credentials.hand_over(remote) as handed:
             try:
                 done = await self._git.run(

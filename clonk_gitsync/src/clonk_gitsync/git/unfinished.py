@@ -29,14 +29,15 @@ def _remove_in(folder: int, since_ns: int, owner_id: int | None, *, deeper: bool
         if owner_id is not None and os.fstat(folder).st_uid != owner_id:
             return
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries]
-        for name in names:
-            status = os.lstat(name, dir_fd=folder)
-            if stat.S_ISDIR(status.st_mode) and deeper:
-                below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-                with suppress(OSError):
-                    _remove_in(below, since_ns, owner_id, deeper=False)
-            elif stat.S_ISREG(status.st_mode) and name.startswith(PREFIX) and status.st_ctime_ns >= since_ns:
-                os.unlink(name, dir_fd=folder)
+            folders = [entry.name for entry in entries if deeper and entry.is_dir(follow_symlinks=False)]
+        for name in folders:
+            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            with suppress(OSError):
+                _remove_in(below, since_ns, owner_id, deeper=False)
+        for name in os.listdir(folder):
+            if name.startswith(PREFIX):
+                status = os.lstat(name, dir_fd=folder)
+                if stat.S_ISREG(status.st_mode) and status.st_ctime_ns >= since_ns:
+                    os.unlink(name, dir_fd=folder)
     finally:
         os.close(folder)
