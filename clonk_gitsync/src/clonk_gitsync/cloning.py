@@ -42,8 +42,11 @@ async def clone(
     async with bench.alone(workspace):
         hub = bench.hub(workspace)
         with bench.failures(path):
-            await hub.prepare()
+            await trio.to_thread.run_sync(lambda: hub.folder.mkdir(parents=True, exist_ok=True, mode=0o700))
             refs = await hub.look(remote, branch)
+            known = refs.commit or refs.default_commit
+            object_format = "sha1" if known is None or len(known) == 40 else "sha256"
+            await hub.prepare(object_format)
             chosen = branch or refs.default_branch or workspace.branch
             if branch is not None and refs.commit is None:
                 raise RemoteFailed("not_found")
@@ -53,7 +56,8 @@ async def clone(
         async with _made(bench, path):
             with bench.failures(path):
                 owner = await trio.to_thread.run_sync(owner_of, path)
-                await _start(bench, path, chosen, None if bench.settings.strip_remotes else remote.url, owner)
+                url = None if bench.settings.strip_remotes else remote.url
+                await _start(bench, path, chosen, url, object_format, owner)
                 if tip is not None and (hub.folder / "shallow").is_file():
                     await trio.to_thread.run_sync(_give_shallow, hub.folder, path, owner)
             if tip is not None:
@@ -72,8 +76,9 @@ async def clone(
     return tip, chosen
 
 
-async def _start(bench: Workbench, path: Path, branch: str, url: str | None, owner: Owner) -> None:
-    await bench.git.run("init", "--quiet", f"--initial-branch={branch}", cwd=path, owner=owner)
+async def _start(bench: Workbench, path: Path, branch: str, url: str | None, object_format: str, owner: Owner) -> None:
+    words = ("init", "--quiet", f"--initial-branch={branch}", f"--object-format={object_format}")
+    await bench.git.run(*words, cwd=path, owner=owner)
     if url is not None:
         file = str(path / ".git" / "config")
         for name, value in (("remote.origin.url", url), ("remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")):

@@ -54,7 +54,8 @@ class NotARepository(Conflict):
 class WorkspaceBusy(Conflict):
     """The workspace is in a state in which nothing is done; `data.state` says which: `merge`, `index_locked`, `dirty`.
 
-    `data.paths` names files that are in the way, at most 100.
+    `branch_locked` and `checked_out_elsewhere` are about the branch that work goes to. `data.paths` names files that
+    are in the way, at most 100.
     """
 
     kind = "gitsync.workspace_busy"

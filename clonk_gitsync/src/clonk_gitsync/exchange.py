@@ -58,7 +58,8 @@ class Exchange:
     ) -> PushResult:
         """Push what is checked out to the work branch, or to another that is not protected."""
         async with self._bench.alone(workspace), self._bench.at(workspace) as shadow:
-            work = branch or self._bench.work_branch(workspace, shadow.repository.head_branch())
+            current = shadow.repository.head_branch()
+            work = self._bench.work_branch(workspace, current) if branch is None else branch
             return await self._push(workspace, shadow, shadow.head, work, force=force, on_line=on_line)
 
     async def push_branch(self, workspace: WorkspaceConfig, branch: str) -> PushResult:

@@ -15,6 +15,9 @@ from clonk_gitsync.messages import Diff, LogEntry
 MAX_NAMED: Final = 100
 """Files that were left out and are named."""
 
+MAX_LISTED_BYTES: Final = 64 * 1024**2
+"""Of the list of files that comes before their text: some 400 000."""
+
 DIFF: Final = (
     "--no-ext-diff",
     "--no-textconv",
@@ -49,6 +52,11 @@ class Wanted:
     max_diff_bytes: int
 
     @property
+    def kept_bytes(self) -> int:
+        """Of what git says; what comes later is not shown."""
+        return MAX_LISTED_BYTES + self.max_diff_bytes
+
+    @property
     def chosen(self) -> tuple[str, ...]:
         """The paths as git's last arguments."""
         return ("--", *(f":(top,literal){path}" for path in self.paths)) if self.paths else ()
@@ -63,7 +71,7 @@ async def text(shadow: Shadow, wanted: Wanted) -> tuple[Diff, str]:
         patch = (await _from_index(shadow, wanted)).output
     shown, truncated = diffs.cut(patch, wanted.max_diff_bytes)
     if truncated:
-        shown += f"\n[cut after {wanted.max_diff_bytes} bytes; the whole diff has {len(patch)}]\n"
+        shown += f"\n[cut after {wanted.max_diff_bytes} bytes, gitsync.max_diff_bytes; `paths` asks for a part]\n"
     return Diff(against=wanted.start, files=(), left_out=left_out, truncated=truncated), shown
 
 
@@ -93,7 +101,7 @@ async def _take(shadow: Shadow, wanted: Wanted) -> tuple[str, ...]:
 
 async def _from_index(shadow: Shadow, wanted: Wanted, *form: str) -> Done:
     words = ("diff-index", "--cached", *DIFF, f"-U{wanted.context}", "-p", *form)
-    return await shadow.run(*words, wanted.tree, *wanted.chosen, throwaway=True)
+    return await shadow.run(*words, wanted.tree, *wanted.chosen, throwaway=True, cut_after=wanted.kept_bytes)
 
 
 async def _quick(shadow: Shadow, wanted: Wanted) -> bytes | None:
@@ -125,7 +133,8 @@ async def _of_files(shadow: Shadow, wanted: Wanted) -> bytes:
     words = ("diff", *DIFF, f"-U{wanted.context}", "-p", "--raw", "--no-abbrev", "-z", wanted.tree, *wanted.chosen)
     # What is larger is not shown in the end; so no lines of it are compared.
     options = (f"core.bigFileThreshold={wanted.max_file_bytes}",)
-    return (await shadow.run(*words, options=options, throwaway=shadow.made_objects)).output
+    throwaway, kept = shadow.made_objects, wanted.kept_bytes
+    return (await shadow.run(*words, options=options, throwaway=throwaway, cut_after=kept)).output
 
 
 async def resolved(shadow: Shadow, revision: str, path: str) -> str:

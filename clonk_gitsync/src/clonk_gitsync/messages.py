@@ -110,9 +110,10 @@ class Diff:
 
     Attributes:
         against: The commit it is compared with; null before the first one.
-        files: The files, in git's order.
+        files: The files, in git's order, at most 5000.
         left_out: Files that a commit would leave out: too large, behind a filter, or repositories of their own.
-        truncated: Whether hunks are missing because the diff is longer than `gitsync.max_diff_bytes`.
+        truncated: Whether hunks are missing because the diff is longer than `gitsync.max_diff_bytes`, or files because
+            they are too many; `paths` asks for a part.
     """
 
     against: str | None

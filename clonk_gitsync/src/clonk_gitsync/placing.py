@@ -11,6 +11,7 @@ from clonk_gitsync.git.merging import EMPTY_TREES
 from clonk_gitsync.git.process import GitFailed
 from clonk_gitsync.git.shadow import Shadow
 from clonk_gitsync.git.transfers import take_large_back
+from clonk_gitsync.git.undoing import is_broken_off, is_full, put_back
 from clonk_gitsync.workbench import Workbench
 
 IN_THE_WAY: Final = ("would be overwritten", "would be removed", "not uptodate", "would lose", "would be lost")
@@ -38,6 +39,10 @@ async def put_in_place(bench: Workbench, shadow: Shadow, before: str | None, com
     if done.code == 0:
         return
     bench.log.info("files are in the way", workspace=str(shadow.repository.top), reason=done.said[-500:])
+    if is_broken_off(done.said):
+        full = is_full(shadow.repository.top)
+        await put_back(shadow, start, commit)
+        raise GitFailed("read-tree", f"{done.said[-500:]}: {'no space left' if full else 'files cannot be written'}")
     if not any(words in done.said for words in IN_THE_WAY):
         raise GitFailed("read-tree", done.said[-500:])
     files = await merging.differences(shadow, start, commit)

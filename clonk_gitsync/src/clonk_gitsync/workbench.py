@@ -17,6 +17,7 @@ from clonk_gitsync.git import diffs
 from clonk_gitsync.git.changes import Changes
 from clonk_gitsync.git.commits import CommitText, ident, message_text
 from clonk_gitsync.git.hub import Hub
+from clonk_gitsync.git.index_file import remove_own_lock
 from clonk_gitsync.git.loose import Recorded, tree_of
 from clonk_gitsync.git.merging import EMPTY_TREES
 from clonk_gitsync.git.opening import open_shadow
@@ -170,7 +171,6 @@ class Workbench:
         if known == tree or (early is not None and not early.output):
             return await self._unchanged(shadow, changes, current, left_out)
         await shadow.keep_large()
-        old = await self._place_for(shadow, branch, current)
         parents = (shadow.head,) if shadow.head else ()
         if early is None:  # it is known to be another tree: what differs can be listed meanwhile
             commit, stat = await both(lambda: self.record(shadow, tree, parents, message), lambda: shadow.run(*words))
@@ -179,9 +179,9 @@ class Workbench:
         else:
             commit, stat = await self.record(shadow, tree, parents, message), early
         shadow.recorded = Recorded(commit, tree, diffs.new_contents(stat.output))
-        await self._move(shadow, branch, commit, old)
         if current != branch:
-            await shadow.run_real("symbolic-ref", "-m", "clonk: work on it", "HEAD", f"refs/heads/{branch}")
+            await self._go_to(shadow, branch)
+        await self._move(shadow, branch, commit, shadow.head)
         if not await shadow.keep_index():
             self.log.info("another git is at work; the index stays", workspace=str(shadow.repository.top))
         files, insertions, deletions = diffs.totals(stat.output)
@@ -198,7 +198,8 @@ class Workbench:
     async def _unchanged(
         self, shadow: Shadow, changes: Changes, current: str | None, left_out: tuple[str, ...]
     ) -> CommitResult:
-        if changes.present:  # the content of a large file has taken the place of its pointer: no difference
+        if changes.present or changes.gone:
+            # The index that a sync which was cut off has left; other line ends; the content in place of a pointer.
             await shadow.keep_index()
         return CommitResult(commit=shadow.head, branch=current, made=False, left_out=left_out)
 
@@ -218,13 +219,10 @@ class Workbench:
             BranchDiverged: There is another of that name.
         """
         await trio.to_thread.run_sync(check_quiet, shadow.repository)
-        if shadow.head is not None:
-            old = await shadow.branch(name)
-            if old is None:
-                await self._move(shadow, name, shadow.head, None)
-            elif old != shadow.head:
-                raise BranchDiverged(name, f"there is a branch {name!r} already, which is elsewhere")
-        await shadow.run_real("symbolic-ref", "-m", "clonk: work on it", "HEAD", f"refs/heads/{name}")
+        if shadow.head is not None and await shadow.branch(name) not in {None, shadow.head}:
+            raise BranchDiverged(name, f"there is a branch {name!r} already, which is elsewhere")
+        if shadow.repository.head_branch() != name:
+            await self._go_to(shadow, name)
 
     async def record(self, shadow: Shadow, tree: str, parents: Sequence[str], message: str) -> str:
         """Make a commit by the configured author, and return its id. No branch is moved.
@@ -251,16 +249,20 @@ class Workbench:
         """Return author and committer of a commit that is made now, as git writes them."""
         return ident(self.settings.author_name, self.settings.author_email)
 
-    async def _place_for(self, shadow: Shadow, branch: str, current: str | None) -> str | None:
-        """Return where a branch is, when a commit on HEAD may become its next one."""
-        if branch == current:
-            return shadow.head
+    async def _go_to(self, shadow: Shadow, branch: str) -> None:
+        """Bring a branch to where HEAD is, and check it out. Cut off after any step, it can be done once more."""
+        elsewhere = await trio.to_thread.run_sync(shadow.repository.is_checked_out_elsewhere, branch)
+        if elsewhere:
+            raise WorkspaceBusy("checked_out_elsewhere", f"{branch!r} is checked out in another work tree")
         old = await shadow.branch(branch)
-        if old is None or old == shadow.head:
-            return old
-        if shadow.head is None or not await is_ancestor(shadow, old, shadow.head):
-            raise BranchDiverged(branch, f"{branch!r} has commits that what is checked out lacks; check it out first")
-        return old
+        if old != shadow.head:
+            if old is not None and (shadow.head is None or not await is_ancestor(shadow, old, shadow.head)):
+                raise BranchDiverged(
+                    branch, f"{branch!r} has commits that what is checked out lacks; check it out first"
+                )
+            assert shadow.head is not None  # noqa: S101 - else both are None
+            await self._move(shadow, branch, shadow.head, old)
+        await shadow.run_real("symbolic-ref", "-m", "clonk: work on it", "HEAD", f"refs/heads/{branch}")
 
     async def _move(self, shadow: Shadow, branch: str, commit: str, old: str | None) -> None:
         """Move a branch from where it was found, and from nowhere else."""
@@ -270,6 +272,12 @@ class Workbench:
         )
         if done.code != 0:
             self.log.warning("a branch cannot be moved", workspace=str(shadow.repository.top), reason=done.said[-500:])
+            if ".lock': File exists" in done.said:
+                raise WorkspaceBusy(
+                    "branch_locked", "another git is at work on the branch, or has left its lock behind in .git/refs"
+                )
+            if "no space left" in done.said.lower():
+                raise GitFailed("update-ref", done.said[-500:])
             raise BranchDiverged(
                 branch, f"{branch!r} cannot be moved: it was moved meanwhile, or its name is in the way"
             )
@@ -311,12 +319,15 @@ async def is_ancestor(shadow: Shadow, older: str, newer: str) -> bool:
 def check_quiet(repository: Repository) -> None:
     """Refuse a repository that is in the middle of something, or that another git works on. Touches the disk.
 
+    A lock that a Clonk which was killed has left is taken away.
+
     Raises:
         WorkspaceBusy: It is.
     """
     operation = repository.operation()
     if operation is not None:
         raise WorkspaceBusy(operation, f"the repository is in the middle of a {operation}; finish or abort it first")
+    remove_own_lock(repository)
     if (repository.git_dir / "index.lock").exists():
         raise WorkspaceBusy(
             "index_locked", "another git is at work here, or has left .git/index.lock behind; remove it when none runs"

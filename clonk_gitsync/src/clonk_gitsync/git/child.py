@@ -25,6 +25,9 @@ CHUNK: Final = 65_536
 SAID_BYTES: Final = 64 * 1024
 """Of what a child complained about; the end of it counts."""
 
+GRACE_S: Final = 2.0
+"""Longest time that a child has to clean up when it is stopped."""
+
 MAX_LINE: Final = 1000
 """Of a line of its complaints."""
 
@@ -125,9 +128,8 @@ class Child:
                             selector.unregister(key.fileobj)
             await self._wait_ended()
         finally:
-            self._kill()
             with trio.CancelScope(shield=True):
-                await self._wait_ended()
+                await self._end()
             code = self._process.wait()
             for stream in (self._process.stdout, self._process.stderr):
                 if stream is not None:
@@ -156,14 +158,25 @@ class Child:
         else:
             await trio.to_thread.run_sync(ended, os.WEXITED | os.WNOWAIT, abandon_on_cancel=True)
 
-    def _kill(self) -> None:
+    async def _end(self) -> None:
+        """End it with all it has started. Asked to, git takes its locks and temporary files away."""
+        ended = partial(os.waitid, os.P_PID, self._process.pid)
+        if ended(os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            self._kill(signal.SIGTERM)
+            with trio.move_on_after(GRACE_S):
+                await self._wait_ended()
+        self._kill()
+        await self._wait_ended()
+
+    def _kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         # Its group is what it has started: transports, pack programs.
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self._process.pid, number)
 
     async def _take_output(self, chunk: bytes) -> bool:
         if len(self.output) + len(chunk) > self._max_output:
             self.too_much = True
+            self.output += chunk[: self._max_output - len(self.output)]
             self._kill()
             return False
         self.output += chunk

@@ -13,6 +13,9 @@ Change: TypeAlias = Literal["added", "modified", "deleted", "renamed", "copied",
 _CHANGES: Final[Mapping[str, Change]] = {
     "A": "added", "M": "modified", "D": "deleted", "R": "renamed", "C": "copied", "T": "type_changed"
 }  # fmt: skip
+MAX_FILES: Final = 5000
+"""Files of a difference that are listed: some 1 MiB."""
+
 _HUNK: Final = re.compile(r"^@@ ", re.MULTILINE)
 
 
@@ -120,10 +123,10 @@ def file_diffs(
     """
     parts = list(_parts(patch))
     files: list[FileDiff] = []
-    truncated = False
+    truncated = len(entries) > MAX_FILES
     # A change of type is two parts of the patch.
     at = 0
-    for entry in entries:
+    for entry in entries[:MAX_FILES]:
         part = parts[at] if at < len(parts) else b""
         at += 2 if entry.change == "type_changed" and at + 1 < len(parts) else 1
         limit -= len(part)

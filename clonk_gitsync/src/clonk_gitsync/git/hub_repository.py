@@ -11,6 +11,7 @@ import trio
 from clonk_gitsync.git.process import Done, Git
 from clonk_gitsync.git.refs import NotPlain, check_plain, read_all, read_ref, write_ref
 from clonk_gitsync.git.shadow import WHO
+from clonk_gitsync.git.unfinished import remove_unfinished
 
 MAX_PACKS: Final = 40
 """Packs after which they are put together: each exchange adds one."""
@@ -42,6 +43,7 @@ class HubRepository:
         """
 
         def look() -> tuple[bool, int]:
+            self._tidy()
             with suppress(FileNotFoundError), os.scandir(self.folder / "objects" / "pack") as entries:
                 packs = sum(entry.name.endswith(".pack") for entry in entries)
                 return (self.folder / "HEAD").is_file(), packs
@@ -54,6 +56,12 @@ class HubRepository:
             await self._git.run("init", "--quiet", "--bare", form, str(self.folder), cwd=self.folder)
         if packs > MAX_PACKS:
             await self.run("repack", "-a", "-d", "-q")
+
+    def _tidy(self) -> None:
+        """Remove what an exchange that was cut off has left. Nobody else works here meanwhile."""
+        remove_unfinished(self.folder / "objects")
+        for lock in (*self.folder.glob("*.lock"), *(self.folder / "refs").rglob("*.lock")):
+            lock.unlink(missing_ok=True)
 
     async def run(
         self,

@@ -1,9 +1,11 @@
 """Opens our folder beside a workspace's repository for one operation."""
 
 import shutil
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Final
 
 import trio
 
@@ -11,6 +13,10 @@ from clonk_gitsync.git.process import Git, GitFailed, Owner, owner_of
 from clonk_gitsync.git.repository import Repository
 from clonk_gitsync.git.shadow import Shadow
 from clonk_gitsync.git.shadow_folder import ShadowFolder, ShadowFolders, clear_objects, make
+from clonk_gitsync.git.unfinished import remove_unfinished
+
+CLOCK_TICK_NS: Final = 20_000_000
+"""A file's time may be so much older than the clock's."""
 
 
 @asynccontextmanager
@@ -55,10 +61,13 @@ async def open_shadow(
         head, object_format = await _ask(git, repository, owner)
         opened = await trio.to_thread.run_sync(lambda: begin(make(repository, owner, object_format, head)))
     shadow, folder = opened, opened.folder_in_use
+    since_ns = time.time_ns() - CLOCK_TICK_NS
     try:
         yield shadow
     except BaseException:
         folder.can_be_kept = False
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(_remove_unfinished, repository, since_ns, folder.owner)
         raise
     finally:
         with trio.CancelScope(shield=True):
@@ -66,6 +75,11 @@ async def open_shadow(
                 await trio.to_thread.run_sync(clear_objects, folder)
             for path in kept.give_back(folder):
                 await trio.to_thread.run_sync(partial(shutil.rmtree, path, ignore_errors=True))
+
+
+def _remove_unfinished(repository: Repository, since_ns: int, owner: Owner) -> None:
+    owner_id = None if owner is None else owner[0]
+    remove_unfinished(repository.common_dir / "objects", since_ns=since_ns, owner_id=owner_id)
 
 
 async def _ask(git: Git, repository: Repository, owner: Owner) -> tuple[str | None, str]:

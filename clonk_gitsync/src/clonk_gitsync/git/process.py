@@ -132,6 +132,7 @@ class Git:
         check: bool = True,
         limit_s: float = LIMIT_S,
         max_output: int = MAX_OUTPUT,
+        cut_output: bool = False,
         on_line: OnLine | None = None,
         with_remote: bool = False,
     ) -> Done:
@@ -149,6 +150,7 @@ class Git:
             check: Whether another exit code than 0 raises.
             limit_s: Seconds it may take.
             max_output: Bytes it may say.
+            cut_output: Whether it is ended well, with what it has said so far, when it would say more.
             on_line: Told each line of its standard error, as it comes.
             with_remote: Whether it speaks with a remote; programs of its transport might look for a terminal.
 
@@ -182,8 +184,9 @@ class Git:
                 code = await child.wait()
         except trio.TooSlowError as error:
             raise GitTooSlow(name, f"it took longer than {limit_s:g} s") from error
-        if child.too_much:
+        if child.too_much and not cut_output:
             raise GitTooMuch(name, f"it said more than {max_output} bytes")
+        code = 0 if child.too_much else code
         done = Done(code=code, output=bytes(child.output), said=child.said.decode(errors="replace"))
         if check and done.code != 0:
             raise GitFailed(name, done.said.strip()[-SAID_CHARS:])

@@ -75,6 +75,19 @@ class Repository:
         text = _read_pointer(self.git_dir / "HEAD").rstrip("\n")
         return text.removeprefix("ref: refs/heads/") if text.startswith("ref: refs/heads/") else None
 
+    def is_checked_out_elsewhere(self, branch: str) -> bool:
+        """Tell whether another work tree of the repository has a branch checked out. Touches the disk."""
+        with suppress(OSError):
+            others = [self.common_dir, *(self.common_dir / "worktrees").iterdir()]
+            return any(_is_at(other, branch) for other in others if other != self.git_dir)
+        return False
+
+
+def _is_at(git_dir: Path, branch: str) -> bool:
+    with suppress(OSError):
+        return _read_pointer(git_dir / "HEAD").rstrip("\n") == f"ref: refs/heads/{branch}"
+    return False
+
 
 def find_repository(folder: Path, roots: Sequence[Path]) -> Repository:
     """Return the repository that a folder is in. Touches the disk: for a thread.

@@ -9,8 +9,7 @@ The folder belongs to the workspace's owner, and is for one operation at a time;
 kept.
 """
 
-import os
-import shutil
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -18,11 +17,13 @@ import trio
 
 from clonk_gitsync.git import lfs
 from clonk_gitsync.git.changes import Changes, Listed, listed, may_be_filtered, sort
+from clonk_gitsync.git.index_file import put_index
 from clonk_gitsync.git.loose import Recorded
-from clonk_gitsync.git.process import Done, Git, Owner
+from clonk_gitsync.git.process import MAX_OUTPUT, SAID_CHARS, Done, Git, GitFailed, Owner
 from clonk_gitsync.git.refs import NotPlain, check_plain, read_ref
 from clonk_gitsync.git.repository import Repository
-from clonk_gitsync.git.shadow_folder import ShadowFolder, follow, keep_time
+from clonk_gitsync.git.restless import take_in
+from clonk_gitsync.git.shadow_folder import ShadowFolder, follow
 
 LOOKING: Final = frozenset(
     {
@@ -44,6 +45,9 @@ LOOKING: Final = frozenset(
 """Subcommands after which an index still says the same as before. After any other it is copied anew."""
 
 NEW: Final = ("ls-files", "-z", "-o", "--exclude-standard")
+
+CRASHES: Final = 10
+"""Times that a command is tried which crashes because a file was cut."""
 
 WHO: Final = {"GIT_COMMITTER_NAME": "Clonk", "GIT_COMMITTER_EMAIL": "clonk@localhost"}
 """Who moves refs, for the workspace's reflog."""
@@ -119,6 +123,7 @@ class Shadow:
         options: Sequence[str] = (),
         throwaway: bool = False,
         check: bool = True,
+        cut_after: int | None = None,
     ) -> Done:
         """Run a subcommand at the top of the work tree, on our index.
 
@@ -129,16 +134,28 @@ class Shadow:
             self._folder.copied = None
         self.made_objects = self.made_objects or throwaway
         exclude = self._repository.common_dir / "info" / "exclude"
-        return await self._git.run(
-            *arguments,
-            cwd=self._repository.top,
-            env={**self.environment(throwaway=throwaway), **(env or {})},
-            options=(f"core.excludesFile={exclude}", *self._filters, *options),
-            stdin=stdin,
-            stdout=stdout,
-            owner=self._owner,
-            check=check,
-        )
+        left = CRASHES
+        while True:
+            left -= 1
+            done = await self._git.run(
+                *arguments,
+                cwd=self._repository.top,
+                env={**self.environment(throwaway=throwaway), **(env or {})},
+                options=(f"core.excludesFile={exclude}", *self._filters, *options),
+                stdin=stdin,
+                stdout=stdout,
+                owner=self._owner,
+                check=False,
+                max_output=MAX_OUTPUT if cut_after is None else cut_after,
+                cut_output=cut_after is not None,
+            )
+            # Git maps files into its memory. One that somebody cuts meanwhile makes it crash; its lock is left.
+            if done.code != -signal.SIGBUS or isinstance(stdin, int) or stdout is not None or left == 0:
+                break
+            self.index.with_name("index.lock").unlink(missing_ok=True)
+        if check and done.code != 0:
+            raise GitFailed(str(arguments[0]), done.said.strip()[-SAID_CHARS:] or f"exit code {done.code}")
+        return done
 
     async def run_real(self, *arguments: str, stdin: bytes = b"", check: bool = True) -> Done:
         """Run a plumbing subcommand about refs on the workspace's own folder. It reads its settings, and runs nothing.
@@ -225,8 +242,7 @@ class Shadow:
         if changes.hidden:
             await self._update(changes.hidden, "--force-remove")
         if changes.present or changes.gone:
-            paths = [*changes.gone, *changes.present]
-            await self._update(paths, "--add", "--remove", "--replace", throwaway=throwaway)
+            await take_in(self, [*changes.gone, *changes.present], max_file_bytes, throwaway=throwaway)
         return changes
 
     async def sorted(self, paths: Iterable[bytes], max_file_bytes: int) -> Changes:
@@ -243,8 +259,8 @@ class Shadow:
         changes, may_be = await trio.to_thread.run_sync(look)
         return changes.without(await self._filtered(changes.present)) if may_be else changes
 
-    async def _update(self, paths: Sequence[bytes], *options: str, throwaway: bool = False) -> None:
-        await self.run("update-index", *options, "-z", "--stdin", stdin=_lines(paths), throwaway=throwaway)
+    async def _update(self, paths: Sequence[bytes], *options: str) -> None:
+        await self.run("update-index", *options, "-z", "--stdin", stdin=_lines(paths))
 
     async def _filtered(self, paths: Sequence[bytes]) -> set[bytes]:
         asked = await self.run("check-attr", "-z", "--stdin", "filter", stdin=_lines(paths))
@@ -275,27 +291,7 @@ class Shadow:
 
     async def keep_index(self) -> bool:
         """Make our index the workspace's own, and tell whether it could be done: not while another git is at work."""
-        return await trio.to_thread.run_sync(self._keep_index)
-
-    def _keep_index(self) -> bool:
-        real = self._repository.git_dir / "index"
-        lock = real.with_name("index.lock")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        try:
-            descriptor = os.open(lock, flags, 0o644)
-        except FileExistsError:
-            return False
-        try:
-            with os.fdopen(descriptor, "wb") as target, self.index.open("rb") as source:
-                shutil.copyfileobj(source, target)
-                keep_time(source.fileno(), target)
-                if self._owner is not None:
-                    os.fchown(target.fileno(), *self._owner)
-            lock.replace(real)
-        except BaseException:
-            lock.unlink(missing_ok=True)
-            raise
-        return True
+        return await trio.to_thread.run_sync(put_index, self.index, self._repository.git_dir, self._owner)
 
 
 def _quoted(folder: str) -> str:

@@ -11,7 +11,7 @@ from clonk_gitsync.messages import (
     LogEntry,
     WorkspaceStatus,
 )
-from clonk_gitsync.methods.common import ON_DISK, Name
+from clonk_gitsync.methods.common import LONG_S, ON_DISK, Name
 from clonk_gitsync.workbench import Workbench
 from clonk_gitsync.workspaces import Workspaces
 
@@ -42,7 +42,7 @@ class LookingMethods:
         """
         return await self._exchange.status(await self._workspaces.get(path))
 
-    @method(scope="read", target="path", read_only=True, idempotent=True, errors=ON_DISK)
+    @method(scope="read", target="path", read_only=True, idempotent=True, deadline_s=LONG_S, errors=ON_DISK)
     async def diff(
         self,
         path: Path,

@@ -37,7 +37,7 @@ class WorkMethods:
     _exchange: Exchange
     _pushes: Pushes
 
-    @method(target="path", errors=COMMITTING)
+    @method(target="path", deadline_s=LONG_S, errors=COMMITTING)
     async def commit(
         self, path: Path, message: messages.Message, branch: Name | None = None, session: Name | None = None
     ) -> CommitResult:
@@ -64,7 +64,8 @@ class WorkMethods:
             raise InvalidParams("must say something", path="$.message")
         workspace = await self._workspaces.get(path)
         async with self._bench.alone(workspace), self._bench.at(workspace) as shadow:
-            work = branch or self._bench.work_branch(workspace, shadow.repository.head_branch(), session)
+            current = shadow.repository.head_branch()
+            work = self._bench.work_branch(workspace, current, session) if branch is None else branch
             self._bench.check_branch(workspace, work)
             if workspace.auto_push:
                 await self._pushes.add(workspace.path, work)
