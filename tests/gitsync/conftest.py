@@ -1,6 +1,7 @@
 """Real repositories, and a real host beside them."""
 
 import os
+import stat
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -32,6 +33,14 @@ def git(folder: Path, *words: str, check: bool = True) -> str:
     if check and done.returncode:
         raise AssertionError(done.stderr.decode())
     return done.stdout.decode(errors="replace").strip()
+
+
+def let_others_in(folder: Path) -> None:
+    """Let every user go through to a folder, and read it; what else was allowed on the way stays."""
+    for one in (folder, *folder.parents):
+        mode = stat.S_IMODE(one.stat().st_mode)
+        if mode | 0o055 != mode:
+            one.chmod(mode | 0o055)
 
 
 class Place:

@@ -17,7 +17,7 @@ import pytest
 from clonk_core.plugin import CallError
 from clonk_core.testing.host import TestHost
 from clonk_gitsync.git.lfs import transfer_options
-from tests.gitsync.conftest import ENVIRON, OpenHost, Place, git, keep_secret
+from tests.gitsync.conftest import ENVIRON, OpenHost, Place, git, keep_secret, let_others_in
 from tests.gitsync.test_credentials import TOKEN, Backend, settings_for
 from tests.gitsync.test_ssh import Sshd, needs_sshd, sshd
 
@@ -364,9 +364,7 @@ async def test_contents_are_written_and_read_through_no_link_and_only_under_thei
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can work as another user")
 async def test_a_root_server_takes_large_files_in_as_the_workspaces_owner(host: TestHost, large: Place) -> None:
-    for folder in (large.root, *large.root.parents):
-        if folder.stat().st_mode & 0o005 != 0o005 and folder.owner() == "root":
-            folder.chmod(0o755)
+    let_others_in(large.root)
     for file in (large.work, *large.work.rglob("*")):
         os.chown(file, 12345, 12345, follow_symlinks=False)
     path = await register(host, large, large.remote)

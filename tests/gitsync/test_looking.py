@@ -8,7 +8,7 @@ import pytest
 
 from clonk_core.plugin import CallError
 from clonk_core.testing.host import TestHost
-from tests.gitsync.conftest import OpenHost, Place, git
+from tests.gitsync.conftest import OpenHost, Place, git, let_others_in
 
 
 async def status(host: TestHost, place: Place) -> dict[str, Any]:
@@ -245,9 +245,7 @@ async def test_mappings_are_registered_and_repositories_of_allowed_organisations
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can work as another user")
 async def test_a_root_server_works_as_the_workspaces_owner(registered: TestHost, place: Place) -> None:
-    for folder in (place.root, *place.root.parents):
-        if folder.stat().st_mode & 0o005 != 0o005 and folder.owner() == "root":
-            folder.chmod(0o755)
+    let_others_in(place.root)
     for path in (place.work, *place.work.rglob("*")):
         os.chown(path, 12345, 12345, follow_symlinks=False)
     (place.work / "a.txt").write_text("changed\n")

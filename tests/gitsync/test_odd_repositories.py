@@ -8,7 +8,7 @@ import pytest
 
 from clonk_core.plugin import CallError
 from clonk_core.testing.host import TestHost
-from tests.gitsync.conftest import Place, git
+from tests.gitsync.conftest import Place, git, let_others_in
 
 
 async def sync(host: TestHost, work: Path) -> Any:
@@ -400,9 +400,7 @@ async def test_a_lock_of_the_index_that_a_killed_clonk_has_left_is_taken_away_an
 async def test_a_file_that_its_workspaces_owner_cannot_read_is_never_committed_as_an_empty_one(
     registered: TestHost, place: Place
 ) -> None:
-    for folder in (place.root, *place.root.parents):
-        if folder.stat().st_mode & 0o005 != 0o005 and folder.owner() == "root":
-            folder.chmod(0o755)
+    let_others_in(place.root)
     for path in (place.work, *place.work.rglob("*")):
         os.chown(path, 12345, 12345, follow_symlinks=False)
     (place.work / "secret").write_text("of root\n")

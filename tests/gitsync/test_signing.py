@@ -9,7 +9,7 @@ import pytest
 
 from clonk_core.plugin import CallError
 from clonk_core.testing.host import open_host
-from tests.gitsync.conftest import ENVIRON, OpenHost, Place, git, keep_secret
+from tests.gitsync.conftest import ENVIRON, OpenHost, Place, git, keep_secret, let_others_in
 from tests.gitsync.test_automatic import Chats
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen (openssh-client)")
@@ -146,8 +146,7 @@ async def test_the_owner_of_a_workspace_never_has_the_key(
     await keep_secret(tmp_path, (keys / "key").read_text(), "signing")
     for file in (place.root, *place.root.rglob("*")):
         os.chown(file, 65534, 65534, follow_symlinks=False)
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)
+    let_others_in(tmp_path)
     # The real program, started through a script that notes as whom it runs and who may read the key.
     seen, script = tmp_path / "seen", tmp_path / "bin" / "ssh-keygen"
     script.parent.mkdir()
