@@ -3,9 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import trio
-
 from clonk_gitsync.git.hub import RemoteRefs
+from clonk_gitsync.git.side_by_side import both
 
 T = TypeVar("T")
 
@@ -20,18 +19,8 @@ class LookAhead:
 
     async def beside(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do the work and return what comes of it; when it fails, the remote's answer is not waited for."""
-        done: list[T] = []
-        failures: list[Exception] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._hold)
-            try:
-                done.append(await work())
-            except Exception as error:  # noqa: BLE001 - raised again below, by itself
-                failures.append(error)
-                nursery.cancel_scope.cancel()
-        if failures:
-            raise failures[0]
-        return done[0]
+        done, _ = await both(work, self._hold)
+        return done
 
     def answer(self) -> RemoteRefs:
         """Return what the remote has told.

@@ -36,6 +36,9 @@ class PatchesServer(Forge):
     def check_token(self, request: Seen) -> None:
         assert request.headers["authorization"].startswith("Bearer ")
 
+    def limited(self, seconds: int) -> Answer:
+        return Answer(status=429, value={}, headers={"Retry-After": str(seconds)})
+
     def not_found(self) -> Refused:
         return Refused(404, {})
 

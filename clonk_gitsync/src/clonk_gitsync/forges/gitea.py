@@ -4,13 +4,14 @@ https://docs.gitea.com/api/ and https://codeberg.org/api/swagger, tags "reposito
 whose title begins with a word of `repository.pull-request.WORK_IN_PROGRESS_PREFIXES`, `WIP:` and `[WIP]` by default.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 from clonk_core.plugin import JsonValue
 from clonk_gitsync.forges import fields
+from clonk_gitsync.forges.additions import lacking_labels, lacking_reviewers, people
+from clonk_gitsync.forges.drafts import DraftMark
 from clonk_gitsync.forges.errors import ForgeRefused
 from clonk_gitsync.forges.interface import (
     ForgeApi,
@@ -32,7 +33,7 @@ PAGES: Final = 40
 LABEL_COLOUR: Final = "#ededed"
 """Of a label that is made here; GitHub's."""
 
-_MARK: Final = re.compile(r"\s*(?:\[WIP\]|WIP:)\s*", re.IGNORECASE)
+_MARK: Final = DraftMark("WIP:", r"\[WIP\]|WIP:")
 
 
 class Gitea:
@@ -73,9 +74,8 @@ class Gitea:
 
     async def create(self, wanted: WantedRequest) -> PullRequest:
         """See `interface.Forge`."""
-        draft = _is_draft(wanted.title) if wanted.draft is None else wanted.draft
         body: dict[str, JsonValue] = {
-            "title": _title(wanted.title, draft=draft),
+            "title": _MARK.title(wanted),
             "body": wanted.body,
             "head": wanted.head,
             "base": wanted.base,
@@ -87,10 +87,10 @@ class Gitea:
 
     async def update(self, known: PullRequest, wanted: WantedRequest) -> PullRequest:
         """See `interface.Forge`."""
-        draft = known.draft or _is_draft(wanted.title) if wanted.draft is None else wanted.draft
         body: dict[str, JsonValue] = {}
-        if known.title != _bare(wanted.title) or known.draft != draft:
-            body["title"] = _title(wanted.title, draft=draft)
+        title = _MARK.title(wanted, known)
+        if title is not None:
+            body["title"] = title
         if known.body != wanted.body:
             body["body"] = wanted.body
         if body:
@@ -100,18 +100,13 @@ class Gitea:
 
     async def _with_people(self, request: PullRequest, wanted: WantedRequest) -> PullRequest:
         """Add the labels and ask the reviewers that are lacking."""
-        labels = [name for name in wanted.labels if name not in request.labels]
-        asked = {name.lower() for name in request.reviewers}
-        reviewers = [name for name in wanted.reviewers if name.lower() not in asked]
+        labels, reviewers = lacking_labels(request, wanted), lacking_reviewers(request, wanted)
         if labels:
             ids: JsonValue = {"labels": [*await self._label_ids(labels)]}
             await self._api.send("POST", f"{self._root}/issues/{request.number}/labels", body=ids)
         if reviewers:
-            people: JsonValue = {
-                "reviewers": [name for name in reviewers if "/" not in name],
-                "team_reviewers": [name.rpartition("/")[2] for name in reviewers if "/" in name],
-            }
-            await self._api.send("POST", f"{self._root}/pulls/{request.number}/requested_reviewers", body=people)
+            path = f"{self._root}/pulls/{request.number}/requested_reviewers"
+            await self._api.send("POST", path, body=people(reviewers))
         return await self.get(request.number) if labels or reviewers else request
 
     async def _label_ids(self, names: Sequence[str]) -> list[int]:
@@ -154,18 +149,6 @@ class Gitea:
         return await self._api.send("GET", f"{self._root}/pulls", query={**query, "page": page, "limit": size})
 
 
-def _is_draft(title: str) -> bool:
-    return _MARK.match(title) is not None
-
-
-def _bare(title: str) -> str:
-    return _MARK.sub("", title, count=1) if _is_draft(title) else title
-
-
-def _title(title: str, *, draft: bool) -> str:
-    return f"WIP: {_bare(title)}" if draft else _bare(title)
-
-
 def _request(entry: Mapping[str, Any]) -> PullRequest:
     title = fields.text(entry, "title")
     is_open = fields.text(entry, "state") == "open"
@@ -174,8 +157,8 @@ def _request(entry: Mapping[str, Any]) -> PullRequest:
         number=fields.number(entry, "number"),
         url=fields.text(entry, "html_url"),
         state=state,
-        draft=fields.truth(entry, "draft") or _is_draft(title),
-        title=_bare(title),
+        draft=fields.truth(entry, "draft") or _MARK.is_on(title),
+        title=_MARK.without(title),
         body=fields.text_or_none(entry, "body") or "",
         head=fields.text(entry, "head", "ref"),
         base=fields.text(entry, "base", "ref"),

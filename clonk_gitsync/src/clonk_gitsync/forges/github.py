@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from clonk_core.plugin import JsonValue
 from clonk_gitsync.forges import fields
+from clonk_gitsync.forges.additions import lacking_labels, lacking_reviewers, people
 from clonk_gitsync.forges.interface import (
     ForgeApi,
     ForgeKind,
@@ -89,19 +90,13 @@ class GitHub:
 
     async def _with_people(self, request: PullRequest, wanted: WantedRequest) -> PullRequest:
         """Add the labels and ask the reviewers that are lacking."""
-        labels = [name for name in wanted.labels if name not in request.labels]
-        asked = {name.lower() for name in request.reviewers}
-        reviewers = [name for name in wanted.reviewers if name.lower() not in asked]
+        labels, reviewers = lacking_labels(request, wanted), lacking_reviewers(request, wanted)
         if labels:
             body: JsonValue = {"labels": [*labels]}
             await self._api.send("POST", f"{self._root}/issues/{request.number}/labels", body=body)
         if reviewers:
-            people: JsonValue = {
-                "reviewers": [name for name in reviewers if "/" not in name],
-                # As GitHub shows a team: organisation/team.
-                "team_reviewers": [name.rpartition("/")[2] for name in reviewers if "/" in name],
-            }
-            await self._api.send("POST", f"{self._root}/pulls/{request.number}/requested_reviewers", body=people)
+            path = f"{self._root}/pulls/{request.number}/requested_reviewers"
+            await self._api.send("POST", path, body=people(reviewers))
         return await self.get(request.number) if labels or reviewers else request
 
     async def get(self, number: int) -> PullRequest:

@@ -5,12 +5,13 @@ URL-encoded, groups inside groups included (https://docs.gitlab.com/api/rest/#na
 whose title begins with `Draft:`, `[Draft]` or `(Draft)` (https://docs.gitlab.com/user/project/merge_requests/drafts/).
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from clonk_core.plugin import InvalidParams, JsonValue
 from clonk_gitsync.forges import fields
+from clonk_gitsync.forges.additions import lacking_labels, lacking_reviewers
+from clonk_gitsync.forges.drafts import DraftMark
 from clonk_gitsync.forges.interface import (
     ForgeApi,
     ForgeKind,
@@ -22,7 +23,7 @@ from clonk_gitsync.forges.interface import (
 )
 from clonk_gitsync.forges.paths import part
 
-_MARK: Final = re.compile(r"\s*(?:Draft:|\[Draft\]|\(Draft\))\s*", re.IGNORECASE)
+_MARK: Final = DraftMark("Draft:", r"Draft:|\[Draft\]|\(Draft\)")
 
 _STATES: Final[Mapping[str, RequestState]] = {
     "opened": "open", "locked": "open", "merged": "merged", "closed": "closed"
@@ -61,11 +62,10 @@ class GitLab:
 
     async def create(self, wanted: WantedRequest) -> PullRequest:
         """See `interface.Forge`."""
-        draft = _is_draft(wanted.title) if wanted.draft is None else wanted.draft
         body: dict[str, JsonValue] = {
             "source_branch": wanted.head,
             "target_branch": wanted.base,
-            "title": _title(wanted.title, draft=draft),
+            "title": _MARK.title(wanted),
             "description": wanted.body,
         }
         if wanted.labels:
@@ -77,17 +77,16 @@ class GitLab:
 
     async def update(self, known: PullRequest, wanted: WantedRequest) -> PullRequest:
         """See `interface.Forge`."""
-        draft = known.draft or _is_draft(wanted.title) if wanted.draft is None else wanted.draft
         body: dict[str, JsonValue] = {}
-        if known.title != _bare(wanted.title) or known.draft != draft:
-            body["title"] = _title(wanted.title, draft=draft)
+        title = _MARK.title(wanted, known)
+        if title is not None:
+            body["title"] = title
         if known.body != wanted.body:
             body["description"] = wanted.body
-        labels = [name for name in wanted.labels if name not in known.labels]
+        labels = lacking_labels(known, wanted)
         if labels:
             body["add_labels"] = ",".join(labels)
-        asked = {name.lower() for name in known.reviewers}
-        reviewers = [name for name in wanted.reviewers if name.lower() not in asked]
+        reviewers = lacking_reviewers(known, wanted)
         if reviewers:
             # They replace those that are there, so these go along.
             body["reviewer_ids"] = [*await self._user_ids([*known.reviewers, *reviewers])]
@@ -125,18 +124,6 @@ class GitLab:
         return await self._api.send("GET", self._root, query={**query, **order})
 
 
-def _is_draft(title: str) -> bool:
-    return _MARK.match(title) is not None
-
-
-def _bare(title: str) -> str:
-    return _MARK.sub("", title, count=1) if _is_draft(title) else title
-
-
-def _title(title: str, *, draft: bool) -> str:
-    return f"Draft: {_bare(title)}" if draft else _bare(title)
-
-
 def _request(entry: Mapping[str, Any]) -> PullRequest:
     title = fields.text(entry, "title")
     state = _STATES.get(fields.text(entry, "state"), "closed")
@@ -146,8 +133,8 @@ def _request(entry: Mapping[str, Any]) -> PullRequest:
         number=fields.number(entry, "iid"),
         url=fields.text(entry, "web_url"),
         state=state,
-        draft=fields.truth(entry, "draft") or _is_draft(title),
-        title=_bare(title),
+        draft=fields.truth(entry, "draft") or _MARK.is_on(title),
+        title=_MARK.without(title),
         body=fields.text_or_none(entry, "description") or "",
         head=fields.text(entry, "source_branch"),
         base=fields.text(entry, "target_branch"),

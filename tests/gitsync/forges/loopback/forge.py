@@ -8,6 +8,7 @@ import base64
 import re
 import subprocess
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -117,7 +118,7 @@ class Repository:
 Route = tuple[str, str, Callable[..., Answer]]
 
 
-class Forge:
+class Forge(ABC):
     """What is behind the server. Each kind of forge is a subclass.
 
     Attributes:
@@ -152,19 +153,21 @@ class Forge:
 
     # ── Of each kind ──────────────────────────────────────────────────────────
 
+    @abstractmethod
     def routes(self) -> Sequence[Route]:
-        raise NotImplementedError
+        """Return what is answered where."""
 
+    @abstractmethod
     def check_token(self, request: Seen) -> None:
         """Refuse a request without a token that may do this."""
-        raise NotImplementedError
 
+    @abstractmethod
     def limited(self, seconds: int) -> Answer:
         """Return the answer to one request too many."""
-        raise NotImplementedError
 
+    @abstractmethod
     def not_found(self) -> Refused:
-        raise NotImplementedError
+        """Return the refusal of what is not there."""
 
     # ── Shared ────────────────────────────────────────────────────────────────
 
