@@ -56,8 +56,7 @@ class Workspaces:
         Raises:
             NotRegistered: It is none.
         """
-        resolved = await trio.to_thread.run_sync(_resolve, path)
-        found = await self._database.read(store.find_workspace, str(resolved))
+        found = await self._database.read(_find, path)
         if found is None:
             raise NotRegistered(str(path))
         return found
@@ -136,6 +135,11 @@ def _is_folder(path: Path) -> bool:
     except OSError:
         # A part is too long, or may not be looked into.
         return False
+
+
+def _find(transaction: Transaction, path: Path) -> WorkspaceConfig | None:
+    """Resolved here: to change to another thread for it costs more than the whole."""
+    return store.find_workspace(transaction, str(_resolve(path)))
 
 
 def _register(transaction: Transaction, wanted: WorkspaceConfig) -> WorkspaceConfig:

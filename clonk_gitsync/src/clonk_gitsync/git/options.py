@@ -1,5 +1,6 @@
 """What every git of ours is told, whatever a repository or this machine configures: no program of theirs is started."""
 
+from collections.abc import Iterable
 from typing import Final
 
 OPTIONS: Final = (
@@ -56,6 +57,20 @@ OPTIONS: Final = (
     "safe.directory=*",
 )
 """Settings, `name=value`, given on the command line: git believes that over every file."""
+
+
+
+def as_file(options: Iterable[str]) -> str:
+    """Return settings, `name=value`, as the text of a file of settings."""
+    lines: list[str] = []
+    for name, _, value in (option.partition("=") for option in options):
+        section, _, rest = name.partition(".")
+        part, _, key = rest.rpartition(".")
+        quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+        lines.append(f'[{section} "{part}"]' if part else f"[{section}]")
+        lines.append(f'\t{key} = "{quoted}"')
+    return "\n".join(lines) + "\n"
+
 
 ENVIRONMENT: Final = {
     "LC_ALL": "C",

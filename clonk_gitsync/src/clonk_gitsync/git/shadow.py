@@ -44,6 +44,9 @@ LOOKING: Final = frozenset(
 )
 """Subcommands after which an index still says the same as before. After any other it is copied anew."""
 
+LEARNING: Final = frozenset({"diff", "status"})
+"""Subcommands that write down what they have learnt of files, when they may."""
+
 NEW: Final = ("ls-files", "-z", "-o", "--exclude-standard")
 
 CRASHES: Final = 10
@@ -103,9 +106,6 @@ class Shadow:
             "GIT_INDEX_FILE": str(self.index),
             "GIT_OBJECT_DIRECTORY": str(self.folder / "objects") if throwaway else objects,
         }
-        if self._folder.can_be_kept:
-            # What git learns of files that look changed and are not is for the next one too.
-            variables["GIT_OPTIONAL_LOCKS"] = "1"
         if throwaway:
             variables["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = _quoted(objects)
         return variables
@@ -133,6 +133,9 @@ class Shadow:
         if arguments[0] not in LOOKING:
             self._folder.copied = None
         self.made_objects = self.made_objects or throwaway
+        variables = {**self.environment(throwaway=throwaway), **(env or {})}
+        if arguments[0] in LEARNING and self._folder.is_to_learn():
+            variables["GIT_OPTIONAL_LOCKS"] = "1"
         exclude = self._repository.common_dir / "info" / "exclude"
         left = CRASHES
         while True:
@@ -140,7 +143,7 @@ class Shadow:
             done = await self._git.run(
                 *arguments,
                 cwd=self._repository.top,
-                env={**self.environment(throwaway=throwaway), **(env or {})},
+                env=variables,
                 options=(f"core.excludesFile={exclude}", *self._filters, *options),
                 stdin=stdin,
                 stdout=stdout,
@@ -148,6 +151,7 @@ class Shadow:
                 check=False,
                 max_output=MAX_OUTPUT if cut_after is None else cut_after,
                 cut_output=cut_after is not None,
+                settings_are_ours=self._owner is None,
             )
             # Git maps files into its memory. One that somebody cuts meanwhile makes it crash; its lock is left.
             if done.code != -signal.SIGBUS or isinstance(stdin, int) or stdout is not None or left == 0:
@@ -203,8 +207,7 @@ class Shadow:
         Raises:
             OSError: It cannot be written.
         """
-        if tip is not None and tip != self.head:
-            follow(self._folder, tip)
+        follow(self._folder, tip)
 
     # ── Taking in ─────────────────────────────────────────────────────────────
 

@@ -12,11 +12,13 @@ import shutil
 import stat
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
 import attrs
 
+from clonk_gitsync.git.options import OPTIONS, as_file
 from clonk_gitsync.git.process import Owner, owner_of
 from clonk_gitsync.git.refs import NotPlain, read_head
 from clonk_gitsync.git.repository import Repository
@@ -24,7 +26,10 @@ from clonk_gitsync.git.repository import Repository
 MAX_KEPT: Final = 64
 """Folders that wait for the next operation on their workspace. Each holds a copy of an index."""
 
-SETTINGS: Final = """[core]
+LEARNING_S: Final = 5.0
+"""Seconds between two times that git writes down what it has learnt of a workspace's files."""
+
+SETTINGS: Final = as_file(OPTIONS) + """[core]
 \trepositoryformatversion = 1
 \tbare = false
 [extensions]
@@ -33,9 +38,14 @@ SETTINGS: Final = """[core]
 \tfetch = +refs/heads/*:refs/remotes/clonk/*
 [branch "clonk"]
 \tremote = clonk
-\tmerge = refs/heads/tip
-"""
+\tmerge = refs/heads/tip"""
 """With a branch that follows another, of which `git status` counts what each has and the other lacks."""
+
+HEAD: Final = "refs/heads/clonk"
+"""What is checked out, always: the branch that follows. It has no commit where the workspace has none."""
+
+TIP: Final = "refs/remotes/clonk/tip"
+"""What it follows."""
 
 Stamp: TypeAlias = tuple[int, int, int, int]
 
@@ -53,6 +63,8 @@ class ShadowFolder:
         can_be_kept: Whether it may be used again.
         copied: Which state of the workspace's index its own is; None for none that may be believed.
         had_new: Whether files that git does not know were found the last time.
+        learnt_at: When git last wrote into our index what it had learnt of files that look changed and are not, on the
+            clock of `time.monotonic`; None for never since it was copied.
     """
 
     repository: Repository
@@ -63,6 +75,15 @@ class ShadowFolder:
     can_be_kept: bool
     copied: Stamp | None = None
     had_new: bool = False
+    learnt_at: float | None = None
+
+    def is_to_learn(self) -> bool:
+        """Tell whether git shall write down what it learns, and take it for done. Its lock costs a third of a look."""
+        now = time.monotonic()
+        if not self.can_be_kept or (self.learnt_at is not None and now < self.learnt_at + LEARNING_S):
+            return False
+        self.learnt_at = now
+        return True
 
 
 class ShadowFolders:
@@ -151,22 +172,15 @@ def make(
     return made
 
 
-def follow(folder: ShadowFolder, tip: str) -> None:
-    """Make HEAD a branch that follows another commit. Touches the disk: for a thread.
+def follow(folder: ShadowFolder, tip: str | None) -> None:
+    """Make HEAD a branch that follows another commit, or none. Touches the disk: for a thread.
 
     Raises:
         OSError: It cannot be written.
     """
-    if folder.head is None:
-        return
-    for name, text in (
-        ("refs/heads/clonk", folder.head),
-        ("refs/remotes/clonk/tip", tip),
-        ("HEAD", "ref: refs/heads/clonk"),
-    ):
-        _put(folder.path / name, f"{text}\n")
-        if folder.owner is not None:
-            os.chown(folder.path / name, *folder.owner)
+    _put(folder.path / TIP, tip)
+    if folder.owner is not None and tip is not None:
+        os.chown(folder.path / TIP, *folder.owner)
 
 
 def clear_objects(folder: ShadowFolder) -> None:
@@ -186,9 +200,11 @@ def _fill(folder: ShadowFolder, settings: str) -> None:
     if os.path.lexists(path / "index.lock"):  # of a git that was ended
         (path / "index.lock").unlink()
     _put(path / "config", settings)
-    _put(path / "HEAD", f"{folder.head or 'ref: refs/heads/none'}\n")
+    _put(path / "HEAD", f"ref: {HEAD}")
+    _put(path / HEAD, folder.head)
     if folder.copied is None or folder.copied != _stamp_of(repository.git_dir / "index"):
         folder.copied = _copy(repository.git_dir / "index", path / "index")
+        folder.learnt_at = None
     _copy(repository.common_dir / "shallow", path / "shallow")
 
 
@@ -198,14 +214,20 @@ def _give(path: Path, owner: Owner) -> None:
             os.chown(one, *owner, follow_symlinks=False)
 
 
-def _put(file: Path, text: str) -> None:
-    """Write a small file when it is not as it should be."""
+def _put(file: Path, line: str | None) -> None:
+    """Write a small file when it is not as it should be, or have none: writing costs as much as all else here."""
     try:
-        if file.read_text() == text:
+        found = file.read_bytes()
+    except FileNotFoundError:
+        if line is None:
             return
-    except (FileNotFoundError, UnicodeDecodeError):
-        pass
-    file.write_text(text)
+    else:
+        if line is None:
+            file.unlink()
+            return
+        if found == f"{line}\n".encode():
+            return
+    file.write_text(f"{line}\n")
 
 
 def _stamp(status: os.stat_result) -> Stamp:
