@@ -7,7 +7,9 @@ import trio
 
 from clonk_gitsync.errors import NotARepository
 from clonk_gitsync.git.refs import NotPlain
+from clonk_gitsync.git.repository import Repository
 from clonk_gitsync.git.shadow import Shadow
+from clonk_gitsync.git.shadow_folder import Seen, ShadowFolder, follow
 from clonk_gitsync.messages import StatusWord, WorkspaceConfig, WorkspaceStatus
 from clonk_gitsync.workbench import Workbench
 
@@ -15,9 +17,9 @@ AHEAD_BEHIND: Final = b"# branch.ab "
 """What `git status` begins the line with that counts commits."""
 
 
-@attrs.define
-class _Seen:
-    """What files tell before git is asked.
+@attrs.frozen(kw_only=True)
+class _Standing(Seen):
+    """What files tell of how a workspace stands.
 
     Attributes:
         branch: What is checked out.
@@ -26,38 +28,43 @@ class _Seen:
         is_known: See there.
     """
 
-    branch: str | None = None
-    is_busy: bool = False
-    tip: str | None = None
-    is_known: bool = True
+    branch: str | None
+    is_busy: bool
+    tip: str | None
+    is_known: bool
+
+    def settle(self, folder: ShadowFolder) -> None:
+        """Have `status --branch` count what HEAD and the remote's branch have and the other lacks."""
+        if self.is_known:
+            follow(folder, self.tip)
 
 
 async def status(bench: Workbench, workspace: WorkspaceConfig) -> WorkspaceStatus:
     """Tell how a workspace is, by what is known of the remote; nobody is asked."""
     hub = bench.hub(workspace)
-    seen = _Seen()
 
-    def look(shadow: Shadow) -> None:
-        seen.branch = shadow.repository.head_branch()
-        seen.is_busy = shadow.repository.operation() is not None
+    def read(repository: Repository) -> _Standing:
+        branch, tip, is_known = repository.head_branch(), None, True
         try:
-            seen.tip = hub.tip_in_files(bench.work_branch(workspace, seen.branch))
+            tip = hub.tip_in_files(bench.work_branch(workspace, branch))
         except NotPlain:
-            seen.is_known = False
-        else:
-            shadow.follow(seen.tip)
+            is_known = False
+        return _Standing(branch=branch, is_busy=repository.operation() is not None, tip=tip, is_known=is_known)
+
+    async def work(shadow: Shadow, seen: _Standing) -> WorkspaceStatus:
+        if not seen.is_known:
+            tip = await hub.known_tip(bench.work_branch(workspace, seen.branch))
+            seen = attrs.evolve(seen, tip=tip, is_known=True)
+            await trio.to_thread.run_sync(seen.settle, shadow.folder_in_use)
+        return await _status(bench, workspace, shadow, seen)
 
     try:
-        async with bench.at(workspace, look) as shadow:
-            if not seen.is_known:
-                seen.tip = await hub.known_tip(bench.work_branch(workspace, seen.branch))
-                await trio.to_thread.run_sync(shadow.follow, seen.tip)
-            return await _status(bench, workspace, shadow, seen)
+        return await bench.look(workspace, _Standing, read, work)
     except NotARepository:
         return WorkspaceStatus(path=workspace.path, status="missing")
 
 
-async def _status(bench: Workbench, workspace: WorkspaceConfig, shadow: Shadow, seen: _Seen) -> WorkspaceStatus:
+async def _status(bench: Workbench, workspace: WorkspaceConfig, shadow: Shadow, seen: _Standing) -> WorkspaceStatus:
     branch, tip = seen.branch, seen.tip
     done = await shadow.run(
         *("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=all"),

@@ -2,7 +2,8 @@
 
 import errno
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,13 +19,14 @@ from clonk_gitsync.git.changes import Changes
 from clonk_gitsync.git.commits import CommitText, ident, message_text
 from clonk_gitsync.git.hub import Hub
 from clonk_gitsync.git.index_file import remove_own_lock
+from clonk_gitsync.git.kept_folders import ShadowFolders
 from clonk_gitsync.git.loose import Recorded, tree_of
 from clonk_gitsync.git.merging import EMPTY_TREES
-from clonk_gitsync.git.opening import open_shadow
+from clonk_gitsync.git.opening import S, T, look, open_shadow
 from clonk_gitsync.git.process import Git, GitFailed, GitMissing
 from clonk_gitsync.git.repository import NoRepository, Repository, find_repository
 from clonk_gitsync.git.shadow import Shadow
-from clonk_gitsync.git.shadow_folder import ShadowFolders
+from clonk_gitsync.git.shadow_folder import Seen
 from clonk_gitsync.git.side_by_side import both
 from clonk_gitsync.looking import DIFF, MAX_NAMED, Wanted, file_list, log_of, resolved, text
 from clonk_gitsync.messages import CommitResult, Diff, LogEntry, WorkspaceConfig
@@ -83,14 +85,8 @@ class Workbench:
             yield
 
     @asynccontextmanager
-    async def at(
-        self, workspace: WorkspaceConfig, first: Callable[[Shadow], None] | None = None
-    ) -> AsyncIterator[Shadow]:
+    async def at(self, workspace: WorkspaceConfig) -> AsyncIterator[Shadow]:
         """Open our folder for a workspace.
-
-        Args:
-            workspace: Which one.
-            first: What is to be looked at before, in a thread.
 
         Raises:
             NotARepository: There is no repository that may be used.
@@ -98,14 +94,38 @@ class Workbench:
             StorageFull: No room is left.
         """
         with self.failures(workspace.path):
-            if self.settings.strip_remotes:
-                repository = await trio.to_thread.run_sync(self._repository, workspace.path)
-                await self.strip(repository)
+            await self._stripped(workspace)
             find = partial(self._repository, workspace.path)
-            async with open_shadow(self.git, find, self._folders, first) as shadow:
+            async with open_shadow(self.git, find, self._folders) as shadow:
                 yield shadow
 
+    async def look(
+        self,
+        workspace: WorkspaceConfig,
+        kind: type[S],
+        read: Callable[[Repository], S],
+        work: Callable[[Shadow, S], Awaitable[T]],
+    ) -> T:
+        """Look at a workspace, and change nothing there. See `opening.look`.
+
+        Raises:
+            NotARepository: There is no repository that may be used.
+            GitUnusable: Git is missing or failed.
+            StorageFull: No room is left.
+        """
+        with self.failures(workspace.path):
+            await self._stripped(workspace)
+            find = partial(self._repository, workspace.path)
+            return await look(self.git, self._folders, workspace.path, find, kind, read, work)
+
+    async def _stripped(self, workspace: WorkspaceConfig) -> None:
+        if self.settings.strip_remotes:
+            repository = await trio.to_thread.run_sync(self._repository, workspace.path)
+            await self.strip(repository)
+
     def _repository(self, folder: Path) -> Repository:
+        if os.path.realpath(folder) != str(folder):
+            raise NoRepository("leads elsewhere by now: a link was put where it was")
         found = find_repository(folder, self._roots)
         if found.prefix:
             raise NoRepository("is not the top of its repository; register that")
@@ -285,24 +305,35 @@ class Workbench:
     # ── Looking ───────────────────────────────────────────────────────────────
 
     async def diff(
-        self, shadow: Shadow, *, staged: bool, against: str | None, paths: Sequence[str], context: int, files: bool
+        self,
+        workspace: WorkspaceConfig,
+        *,
+        staged: bool,
+        against: str | None,
+        paths: Sequence[str],
+        context: int,
+        files: bool,
     ) -> tuple[Diff, str]:
         """Return what has changed, as messages or as text; both are cut at the limit."""
-        start = shadow.head if against is None else await resolved(shadow, against, "$.against")
-        wanted = Wanted(
-            start=start,
-            tree=start or EMPTY_TREES[64 if shadow.object_format == "sha256" else 40],
-            staged=staged,
-            paths=tuple(paths),
-            context=context,
-            max_file_bytes=self.settings.max_file_bytes,
-            max_diff_bytes=self.settings.max_diff_bytes,
-        )
-        return (await file_list(shadow, wanted), "") if files else await text(shadow, wanted)
 
-    async def log_of(self, shadow: Shadow, limit: int, revision: str | None) -> tuple[LogEntry, ...]:
+        async def work(shadow: Shadow, _: Seen) -> tuple[Diff, str]:
+            start = shadow.head if against is None else await resolved(shadow, against, "$.against")
+            wanted = Wanted(
+                start=start,
+                tree=start or EMPTY_TREES[64 if shadow.object_format == "sha256" else 40],
+                staged=staged,
+                paths=tuple(paths),
+                context=context,
+                max_file_bytes=self.settings.max_file_bytes,
+                max_diff_bytes=self.settings.max_diff_bytes,
+            )
+            return (await file_list(shadow, wanted), "") if files else await text(shadow, wanted)
+
+        return await self.look(workspace, Seen, lambda _: Seen(), work)
+
+    async def log_of(self, workspace: WorkspaceConfig, limit: int, revision: str | None) -> tuple[LogEntry, ...]:
         """Return commits, newest first."""
-        return await log_of(shadow, limit, revision)
+        return await self.look(workspace, Seen, lambda _: Seen(), lambda shadow, _: log_of(shadow, limit, revision))
 
 
 def protected_of(workspace: WorkspaceConfig) -> list[str]:

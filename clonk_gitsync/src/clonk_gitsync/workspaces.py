@@ -1,7 +1,8 @@
 """Which folders may be registered, and what is known of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 import attrs
 import trio
@@ -13,9 +14,12 @@ from clonk_gitsync.git.names import problem_with_branch
 from clonk_gitsync.messages import WorkspaceConfig
 from clonk_gitsync.policy import Policy
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 class Workspaces:
-    """The registered folders of one realm. Every method is one transaction.
+    """The registered folders of one realm. Every method is one transaction; nobody else writes these rows.
 
     Args:
         database: Where they are kept.
@@ -27,6 +31,8 @@ class Workspaces:
         self._database = database
         self._roots = tuple(roots)
         self._policy = policy
+        # What was read since the last change, by path: almost every method asks first.
+        self._known: dict[Path, WorkspaceConfig] = {}
 
     @property
     def roots(self) -> tuple[Path, ...]:
@@ -37,29 +43,44 @@ class Workspaces:
         """Keep one folder; once more with the same remote and branch keeps the rest as it is given now."""
         self.check(wanted)
         folder = await trio.to_thread.run_sync(self._existing_folder, wanted.path)
-        return await self._database.run(_register, attrs.evolve(wanted, path=folder))
+        return await self._change(_register, attrs.evolve(wanted, path=folder))
 
     async def put(self, wanted: WorkspaceConfig) -> WorkspaceConfig:
         """Keep one folder, whatever was known of it; it need not exist."""
         self.check(wanted)
         folder = await self.allowed(wanted.path)
-        return await self._database.run(_put, attrs.evolve(wanted, path=folder))
+        return await self._change(_put, attrs.evolve(wanted, path=folder))
 
     async def unregister(self, path: Path) -> bool:
         """Forget one folder; tell whether it was known. The folder itself may be gone."""
         resolved = await trio.to_thread.run_sync(_resolve, path)
-        return await self._database.run(_unregister, str(path), str(resolved))
+        return await self._change(_unregister, str(path), str(resolved))
 
     async def get(self, path: Path) -> WorkspaceConfig:
-        """Return one registered folder.
+        """Return one registered folder. Whether its path still leads there is for whoever works in it to look at.
 
         Raises:
             NotRegistered: It is none.
         """
+        known = self._known
+        if path in known:
+            return known[path]
         found = await self._database.read(_find, path)
         if found is None:
             raise NotRegistered(str(path))
+        if found.path == path:
+            known[path] = found
         return found
+
+    async def _change(self, change: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            # Cut off in between, what was known would be kept beside what is new.
+            with trio.CancelScope(shield=True):
+                done = await self._database.run(change, *args, **kwargs)
+        finally:
+            # A new one: a read that began before may still put what was into the old one.
+            self._known = {}
+        return done
 
     async def find_around(self, folder: Path) -> WorkspaceConfig | None:
         """Return the nearest registered folder that a folder is in, or is."""

@@ -5,6 +5,7 @@ program is loaded anyway (`vfork`, with Python's lock held), so that a thread mo
 child is given lies in memory, and one task reads all that it says.
 """
 
+import fcntl
 import os
 import selectors
 import shutil
@@ -20,7 +21,14 @@ from typing import IO, Any, Final, TypeAlias
 import trio
 
 CHUNK: Final = 65_536
-"""Bytes that a pipe holds."""
+"""Bytes that are read at once."""
+
+BRIEF_S: Final = 0.01
+"""Seconds in which most children end. Until then only the end is waited for: to wait for what they say, for the end of
+that and for their own end is two turns of the loop more."""
+
+PIPE_BYTES: Final = 1024**2
+"""What a child can say before it has to wait for us to read, where the system allows as much."""
 
 SAID_BYTES: Final = 64 * 1024
 """Of what a child complained about; the end of it counts."""
@@ -33,6 +41,7 @@ MAX_LINE: Final = 1000
 
 Owner: TypeAlias = tuple[int, int] | None
 OnLine: TypeAlias = Callable[[str], Awaitable[None]]
+Take: TypeAlias = Callable[[bytes], Awaitable[bool]]
 
 
 class Child:
@@ -112,20 +121,22 @@ class Child:
     async def wait(self) -> int:
         """Return its exit code, when it has ended and all is read. Left early, it is ended with all it has started."""
         try:
-            with selectors.DefaultSelector() as selector:
+            streams = {
+                stream.fileno(): take
                 for stream, take in (
                     (self._process.stdout, self._take_output),
                     (self._process.stderr, self._take_said),
-                ):
-                    if stream is not None:
-                        os.set_blocking(stream.fileno(), False)
-                        selector.register(stream, selectors.EVENT_READ, take)
-                while selector.get_map():
-                    # The selector's own descriptor: one task, and one turn of the loop for all that is ready.
-                    await trio.lowlevel.wait_readable(selector.fileno())
-                    for key, _ in selector.select(0):
-                        if not await self._read(key.fd, key.data):
-                            selector.unregister(key.fileobj)
+                )
+                if stream is not None
+            }
+            for descriptor in streams:
+                os.set_blocking(descriptor, False)
+            if self._on_line is None and await self._ends_soon():
+                for descriptor, take in tuple(streams.items()):
+                    if not await self._read(descriptor, take, PIPE_BYTES // CHUNK):
+                        del streams[descriptor]
+            if streams:
+                await self._listen(streams)
             await self._wait_ended()
         finally:
             with trio.CancelScope(shield=True):
@@ -136,13 +147,40 @@ class Child:
                     stream.close()
         return code
 
-    async def _read(self, descriptor: int, take: Callable[[bytes], Awaitable[bool]]) -> bool:
-        """Take what there is, and tell whether more may come."""
-        try:
-            chunk = os.read(descriptor, CHUNK)
-        except BlockingIOError:
+    async def _listen(self, streams: Mapping[int, Take]) -> None:
+        """Take what it says, until the end of it."""
+        with selectors.DefaultSelector() as selector:
+            for descriptor, take in streams.items():
+                selector.register(descriptor, selectors.EVENT_READ, take)
+            while selector.get_map():
+                # The selector's own descriptor: one task, and one turn of the loop for all that is ready.
+                await trio.lowlevel.wait_readable(selector.fileno())
+                for key, _ in selector.select(0):
+                    if not await self._read(key.fd, key.data):
+                        selector.unregister(key.fd)
+
+    async def _read(self, descriptor: int, take: Take, chunks: int = 1) -> bool:
+        """Take what there is, up to some chunks, and tell whether more may come."""
+        for _ in range(chunks):
+            try:
+                chunk = os.read(descriptor, CHUNK)
+            except BlockingIOError:
+                return True
+            if not chunk or not await take(chunk):
+                return False
+        return True
+
+    async def _ends_soon(self) -> bool:
+        """Wait for its end, but not for long; tell whether it has come."""
+        if not hasattr(os, "pidfd_open"):
+            return False
+        if self._process.stdout is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
+            with suppress(OSError):  # more than this user may have in all
+                fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        with trio.move_on_after(BRIEF_S):
+            await self._wait_ended()
             return True
-        return bool(chunk) and await take(chunk)
+        return False
 
     async def _wait_ended(self) -> None:
         """Wait for its end, and leave its remains: while they are there, its group's number is nobody else's."""
@@ -198,7 +236,7 @@ def _source(stdin: bytes | int) -> IO[bytes]:
     if isinstance(stdin, int):
         return os.fdopen(os.dup(stdin), "rb", buffering=0)
     if not stdin:
-        return Path(os.devnull).open("rb", buffering=0)
+        return os.fdopen(os.open(os.devnull, os.O_RDONLY), "rb", buffering=0)
     file = (
         os.fdopen(os.memfd_create("stdin"), "w+b", buffering=0)
         if hasattr(os, "memfd_create")

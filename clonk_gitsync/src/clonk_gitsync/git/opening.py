@@ -2,21 +2,106 @@
 
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeVar
 
 import trio
 
+from clonk_gitsync.git.kept_folders import ShadowFolders
 from clonk_gitsync.git.process import Git, GitFailed, Owner, owner_of
+from clonk_gitsync.git.refs import NotPlain, read_head
 from clonk_gitsync.git.repository import Repository
 from clonk_gitsync.git.shadow import Shadow
-from clonk_gitsync.git.shadow_folder import ShadowFolder, ShadowFolders, clear_objects, make
+from clonk_gitsync.git.shadow_folder import Seen, ShadowFolder, clear_objects, make
+from clonk_gitsync.git.side_by_side import both
 from clonk_gitsync.git.unfinished import remove_unfinished
 
 CLOCK_TICK_NS: Final = 20_000_000
 """A file's time may be so much older than the clock's."""
+
+
+S = TypeVar("S", bound=Seen)
+T = TypeVar("T")
+
+
+class _IsOtherwise(Exception):
+    """A workspace is not what it was guessed to be."""
+
+
+async def look(
+    git: Git,
+    folders: ShadowFolders,
+    top: Path,
+    find: Callable[[], Repository],
+    kind: type[S],
+    read: Callable[[Repository], S],
+    work: Callable[[Shadow, S], Awaitable[T]],
+) -> T:
+    """Look at a workspace, and change nothing there.
+
+    Where nothing has happened to its repository at the last two times, git is asked at once, and whether that is still
+    so is found out meanwhile: the most of the time that a small repository takes. When it is not so, what git says is
+    thrown away.
+
+    Args:
+        git: Runs git.
+        folders: Where our folders are kept.
+        top: The root of the workspace.
+        find: Finds its repository, in a thread.
+        kind: What is read before.
+        read: Reads that, in a thread.
+        work: Looks, with that.
+
+    Raises:
+        GitFailed: The repository's format or HEAD cannot be learnt.
+        OSError: Our folder cannot be made.
+    """
+    guessed = folders.guess(top, kind)
+    expected = None if guessed is None else guessed.recall(kind)
+    if guessed is not None and expected is not None:
+        with suppress(Exception):  # raised below once more, of what is there now
+            async with _used(folders, Shadow(git, guessed)) as shadow:
+                with suppress(_IsOtherwise):
+                    return await _guess(shadow, find, read, expected, work)
+
+    told: list[S] = []
+
+    def first(shadow: Shadow) -> None:
+        told.append(read(shadow.repository))
+        shadow.folder_in_use.remember(told[0])
+
+    async with open_shadow(git, find, folders, first) as shadow:
+        return await work(shadow, told[0])
+
+
+async def _guess(
+    shadow: Shadow,
+    find: Callable[[], Repository],
+    read: Callable[[Repository], S],
+    seen: S,
+    work: Callable[[Shadow, S], Awaitable[T]],
+) -> T:
+    """Look at a workspace while it is found out whether it is what it was.
+
+    Raises:
+        _IsOtherwise: It is not.
+    """
+    folder = shadow.folder_in_use
+
+    def check() -> None:
+        repository = find()
+        try:
+            head = read_head(repository)
+        except NotPlain as error:
+            raise _IsOtherwise from error
+        if not folder.is_still(repository, owner_of(repository.top), head) or read(repository) != seen:
+            raise _IsOtherwise
+
+    found, _ = await both(lambda: work(shadow, seen), lambda: trio.to_thread.run_sync(check))
+    return found
 
 
 @asynccontextmanager
@@ -60,20 +145,27 @@ async def open_shadow(
         owner = await trio.to_thread.run_sync(owner_of, repository.top)
         head, object_format = await _ask(git, repository, owner)
         opened = await trio.to_thread.run_sync(lambda: begin(make(repository, owner, object_format, head)))
-    shadow, folder = opened, opened.folder_in_use
+    async with _used(kept, opened):
+        yield opened
+
+
+@asynccontextmanager
+async def _used(folders: ShadowFolders, shadow: Shadow) -> AsyncIterator[Shadow]:
+    """Give our folder back after its use, or remove it."""
+    folder = shadow.folder_in_use
     since_ns = time.time_ns() - CLOCK_TICK_NS
     try:
         yield shadow
     except BaseException:
         folder.can_be_kept = False
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(_remove_unfinished, repository, since_ns, folder.owner)
+            await trio.to_thread.run_sync(_remove_unfinished, folder.repository, since_ns, folder.owner)
         raise
     finally:
         with trio.CancelScope(shield=True):
             if folder.can_be_kept and (shadow.made_objects or (folder.path / "lfs").exists()):
                 await trio.to_thread.run_sync(clear_objects, folder)
-            for path in kept.give_back(folder):
+            for path in folders.give_back(folder):
                 await trio.to_thread.run_sync(partial(shutil.rmtree, path, ignore_errors=True))
 
 

@@ -59,7 +59,6 @@ OPTIONS: Final = (
 """Settings, `name=value`, given on the command line: git believes that over every file."""
 
 
-
 def as_file(options: Iterable[str]) -> str:
     """Return settings, `name=value`, as the text of a file of settings."""
     lines: list[str] = []

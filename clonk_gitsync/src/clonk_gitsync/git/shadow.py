@@ -23,7 +23,7 @@ from clonk_gitsync.git.process import MAX_OUTPUT, SAID_CHARS, Done, Git, GitFail
 from clonk_gitsync.git.refs import NotPlain, check_plain, read_ref
 from clonk_gitsync.git.repository import Repository
 from clonk_gitsync.git.restless import take_in
-from clonk_gitsync.git.shadow_folder import ShadowFolder, follow
+from clonk_gitsync.git.shadow_folder import ShadowFolder
 
 LOOKING: Final = frozenset(
     {
@@ -198,16 +198,6 @@ class Shadow:
     def _branch(self, name: str) -> str | None:
         check_plain(self._repository.common_dir)
         return read_ref(self._repository.common_dir, f"refs/heads/{name}")
-
-    def follow(self, tip: str | None) -> None:
-        """Have `status --branch` count what HEAD and another commit, if any, have and the other lacks.
-
-        Touches the disk: for a thread.
-
-        Raises:
-            OSError: It cannot be written.
-        """
-        follow(self._folder, tip)
 
     # ── Taking in ─────────────────────────────────────────────────────────────
 

@@ -1,35 +1,25 @@
-"""The folders of shadows: made for one operation, or kept for the next one on the same workspace.
-
-A kept folder saves making and removing some files, which costs as much as a small `git status`, and keeps what git
-has learnt of files that look changed and are not. Nothing of it is believed: settings, HEAD and refs are compared
-with what they should be at each use, and its index counts only while the workspace's own has not been written since
-it was copied, and nothing but looking was done with it. Folders that belong to another user are never kept: that user
-could change them meanwhile.
-"""
+"""The folder of a shadow: made for one operation on a workspace, or for several (`kept_folders.py`)."""
 
 import os
 import shutil
 import stat
 import tempfile
-import threading
 import time
 from pathlib import Path
-from typing import BinaryIO, Final, TypeAlias
+from typing import BinaryIO, Final, TypeAlias, TypeVar
 
 import attrs
 
 from clonk_gitsync.git.options import OPTIONS, as_file
-from clonk_gitsync.git.process import Owner, owner_of
-from clonk_gitsync.git.refs import NotPlain, read_head
+from clonk_gitsync.git.process import Owner
 from clonk_gitsync.git.repository import Repository
-
-MAX_KEPT: Final = 64
-"""Folders that wait for the next operation on their workspace. Each holds a copy of an index."""
 
 LEARNING_S: Final = 5.0
 """Seconds between two times that git writes down what it has learnt of a workspace's files."""
 
-SETTINGS: Final = as_file(OPTIONS) + """[core]
+SETTINGS: Final = (
+    as_file(OPTIONS)
+    + """[core]
 \trepositoryformatversion = 1
 \tbare = false
 [extensions]
@@ -39,6 +29,7 @@ SETTINGS: Final = as_file(OPTIONS) + """[core]
 [branch "clonk"]
 \tremote = clonk
 \tmerge = refs/heads/tip"""
+)
 """With a branch that follows another, of which `git status` counts what each has and the other lacks."""
 
 HEAD: Final = "refs/heads/clonk"
@@ -48,6 +39,17 @@ TIP: Final = "refs/remotes/clonk/tip"
 """What it follows."""
 
 Stamp: TypeAlias = tuple[int, int, int, int]
+
+
+@attrs.frozen(kw_only=True)
+class Seen:
+    """What a workspace's files tell before git is asked. By itself nothing; each look adds what it wants."""
+
+    def settle(self, folder: "ShadowFolder") -> None:
+        """Bring our folder to it. Touches the disk."""
+
+
+S = TypeVar("S", bound=Seen)
 
 
 @attrs.define(kw_only=True)
@@ -62,6 +64,10 @@ class ShadowFolder:
         object_format: `sha1` or `sha256`.
         can_be_kept: Whether it may be used again.
         copied: Which state of the workspace's index its own is; None for none that may be believed.
+        shallow: Which state of the list of commits whose parents are not there; None for none.
+        written: The small files that are as we have written them, each with its line and its state.
+        seen: What the workspace's files told at the last look of each kind.
+        is_steady: Whether the workspace was the same at the last two uses: then it is guessed to be the same now.
         had_new: Whether files that git does not know were found the last time.
         learnt_at: When git last wrote into our index what it had learnt of files that look changed and are not, on the
             clock of `time.monotonic`; None for never since it was copied.
@@ -74,8 +80,51 @@ class ShadowFolder:
     object_format: str
     can_be_kept: bool
     copied: Stamp | None = None
+    shallow: Stamp | None = None
+    written: dict[str, tuple[str | None, Stamp | None]] = attrs.Factory(dict)
+    seen: dict[type[Seen], Seen] = attrs.Factory(dict)
+    is_steady: bool = False
     had_new: bool = False
     learnt_at: float | None = None
+
+    def remember(self, seen: Seen) -> None:
+        """Keep what the workspace's files tell now. Touches the disk: for a thread."""
+        seen.settle(self)
+        self.seen[type(seen)] = seen
+
+    def recall(self, kind: type[S]) -> S | None:
+        """Return what the workspace's files told at the last look of a kind."""
+        seen = self.seen.get(kind)
+        return seen if isinstance(seen, kind) else None
+
+    def is_whole(self) -> bool:
+        """Tell whether our own files are as we have written them."""
+        return self.copied is not None and all(
+            _stamp_of(f"{self.path}/{name}") == stamp for name, (_, stamp) in self.written.items()
+        )
+
+    def is_still(self, repository: Repository, owner: Owner, head: str | None) -> bool:
+        """Tell whether a repository is what it was when this folder was filled. Touches the disk: for a thread."""
+        return (
+            (repository, owner, head) == (self.repository, self.owner, self.head)
+            and _stamp_of(f"{repository.git_dir}/index") == self.copied
+            and _stamp_of(f"{repository.common_dir}/shallow") == self.shallow
+        )
+
+    def put(self, name: str, line: str | None) -> None:
+        """Write a small file when it is not as it should be, or have none: writing costs as much as all else here.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if self.written.get(name) == (line, _stamp_of(f"{self.path}/{name}")):
+            return
+        file = self.path / name
+        if line is None:
+            file.unlink(missing_ok=True)
+        else:
+            file.write_text(f"{line}\n")
+        self.written[name] = (line, _stamp_of(file))
 
     def is_to_learn(self) -> bool:
         """Tell whether git shall write down what it learns, and take it for done. Its lock costs a third of a look."""
@@ -84,63 +133,6 @@ class ShadowFolder:
             return False
         self.learnt_at = now
         return True
-
-
-class ShadowFolders:
-    """Makes folders, and keeps those that may be used again.
-
-    Args:
-        home: Ours alone, for kept folders; what an earlier process left there is removed. None keeps nothing.
-    """
-
-    def __init__(self, home: Path | None = None) -> None:
-        self._home = home
-        self._kept: dict[Path, ShadowFolder] = {}
-        self._lock = threading.Lock()
-        if home is not None:
-            shutil.rmtree(home, ignore_errors=True)
-            home.mkdir(mode=0o700)
-
-    def take(self, repository: Repository) -> ShadowFolder | None:
-        """Return a folder for a workspace. Touches the disk: for a thread.
-
-        Returns:
-            None when git must be asked how the repository keeps things; then `make` is for it.
-
-        Raises:
-            OSError: It cannot be made.
-        """
-        owner = owner_of(repository.top)
-        try:
-            head = read_head(repository)
-        except NotPlain:
-            return None
-        if owner is not None or self._home is None:
-            return make(repository, owner, "sha1", head)
-        with self._lock:
-            kept = self._kept.pop(repository.git_dir, None)
-        if kept is not None:
-            kept.repository, kept.head = repository, head
-            try:
-                _fill(kept, SETTINGS.format(extensions=""))
-            except OSError:  # something has happened to it
-                shutil.rmtree(kept.path, ignore_errors=True)
-            else:
-                return kept
-        return make(repository, owner, "sha1", head, self._home)
-
-    def give_back(self, folder: ShadowFolder) -> list[Path]:
-        """Keep a folder for the next operation, where it may be kept; return the folders that are to be removed."""
-        if not folder.can_be_kept:
-            return [folder.path]
-        with self._lock:
-            if folder.repository.git_dir in self._kept:
-                return [folder.path]
-            self._kept[folder.repository.git_dir] = folder
-            if len(self._kept) <= MAX_KEPT:
-                return []
-            oldest = next(iter(self._kept))
-            return [self._kept.pop(oldest).path]
 
 
 def make(
@@ -163,8 +155,7 @@ def make(
     try:
         for name in ("objects", "refs/heads", "refs/remotes/clonk", "info"):
             (path / name).mkdir(parents=True)
-        extensions = f"\tobjectFormat = {object_format}\n" if object_format != "sha1" else ""
-        _fill(made, SETTINGS.format(extensions=extensions))
+        fill(made, repository, head)
         _give(path, owner)
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
@@ -178,7 +169,7 @@ def follow(folder: ShadowFolder, tip: str | None) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    _put(folder.path / TIP, tip)
+    folder.put(TIP, tip)
     if folder.owner is not None and tip is not None:
         os.chown(folder.path / TIP, *folder.owner)
 
@@ -194,18 +185,24 @@ def clear_objects(folder: ShadowFolder) -> None:
     (folder.path / "objects").mkdir()
 
 
-def _fill(folder: ShadowFolder, settings: str) -> None:
-    """Bring a folder to the state of its workspace."""
-    path, repository = folder.path, folder.repository
+def fill(folder: ShadowFolder, repository: Repository, head: str | None) -> None:
+    """Bring a folder to the state of its workspace. Touches the disk.
+
+    Raises:
+        OSError: It cannot be done.
+    """
+    path, folder.repository, folder.head = folder.path, repository, head
+    extensions = "" if folder.object_format == "sha1" else f"\tobjectFormat = {folder.object_format}\n"
     if os.path.lexists(path / "index.lock"):  # of a git that was ended
         (path / "index.lock").unlink()
-    _put(path / "config", settings)
-    _put(path / "HEAD", f"ref: {HEAD}")
-    _put(path / HEAD, folder.head)
+    folder.put("config", SETTINGS.format(extensions=extensions))
+    folder.put("HEAD", f"ref: {HEAD}")
+    folder.put(HEAD, folder.head)
     if folder.copied is None or folder.copied != _stamp_of(repository.git_dir / "index"):
         folder.copied = _copy(repository.git_dir / "index", path / "index")
         folder.learnt_at = None
-    _copy(repository.common_dir / "shallow", path / "shallow")
+    if folder.shallow != _stamp_of(repository.common_dir / "shallow"):
+        folder.shallow = _copy(repository.common_dir / "shallow", path / "shallow")
 
 
 def _give(path: Path, owner: Owner) -> None:
@@ -214,29 +211,13 @@ def _give(path: Path, owner: Owner) -> None:
             os.chown(one, *owner, follow_symlinks=False)
 
 
-def _put(file: Path, line: str | None) -> None:
-    """Write a small file when it is not as it should be, or have none: writing costs as much as all else here."""
-    try:
-        found = file.read_bytes()
-    except FileNotFoundError:
-        if line is None:
-            return
-    else:
-        if line is None:
-            file.unlink()
-            return
-        if found == f"{line}\n".encode():
-            return
-    file.write_text(f"{line}\n")
-
-
 def _stamp(status: os.stat_result) -> Stamp:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _stamp_of(file: Path) -> Stamp | None:
+def _stamp_of(file: Path | str) -> Stamp | None:
     try:
-        return _stamp(file.lstat())
+        return _stamp(os.lstat(file))
     except FileNotFoundError:
         return None
 

@@ -71,11 +71,16 @@ class LookingMethods:
         for number, one in enumerate(paths):
             if one.startswith("/") or ".." in one.split("/") or not one or "\0" in one:
                 raise InvalidParams("must be relative and stay inside the folder", path=f"$.paths[{number}]")
-        async with self._bench.at(await self._workspaces.get(path)) as shadow:
-            diff, text = await self._bench.diff(
-                shadow, staged=staged, against=against, paths=paths, context=context, files=format == "files"
-            )
-        return diff if format == "files" else text
+        files = format == "files"
+        diff, text = await self._bench.diff(
+            await self._workspaces.get(path),
+            staged=staged,
+            against=against,
+            paths=paths,
+            context=context,
+            files=files,
+        )
+        return diff if files else text
 
     @method(scope="read", target="path", read_only=True, idempotent=True, errors=ON_DISK)
     async def log(
@@ -94,5 +99,4 @@ class LookingMethods:
             InvalidParams: `revision` names nothing.
             GitUnusable: Git is missing, or failed.
         """
-        async with self._bench.at(await self._workspaces.get(path)) as shadow:
-            return await self._bench.log_of(shadow, limit, revision)
+        return await self._bench.log_of(await self._workspaces.get(path), limit, revision)
