@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from clonk_core.testing.host import TestHost
-from clonk_gitsync.git.changes import may_be_filtered
+from clonk_gitsync.git.changes import may_have_attribute
 from clonk_gitsync.git.refs import NotPlain, read_all, read_head, read_ref, write_ref
 from clonk_gitsync.git.repository import find_repository
 from tests.gitsync.conftest import OpenHost, Place, git
@@ -233,14 +233,14 @@ def test_attributes_are_looked_for_where_git_looks_for_them(place: Place) -> Non
     work, index = place.work, place.work / ".git" / "index"
     (work / "x").mkdir()
     (work / "x" / "f").write_text("f\n")
-    assert not may_be_filtered(work, index, [b"x/f"])
+    assert not may_have_attribute(work, index, [b"x/f"], b"filter")
     (work / ".gitattributes").write_text("f text\n")
     (work / "x" / ".gitattributes").write_text("f filter=x\n")
-    assert may_be_filtered(work, index, [b"x/f"])
-    assert not may_be_filtered(work, index, [b"a.txt"])
+    assert may_have_attribute(work, index, [b"x/f"], b"filter")
+    assert not may_have_attribute(work, index, [b"a.txt"], b"filter")
     git(work, "add", ".")
     (work / "x" / ".gitattributes").unlink()
-    assert may_be_filtered(work, index, [b"x/f"])  # from the index
-    assert not may_be_filtered(work, index, [b"a.txt"])
+    assert may_have_attribute(work, index, [b"x/f"], b"filter")  # from the index
+    assert not may_have_attribute(work, index, [b"a.txt"], b"filter")
     git(work, "update-index", "--index-version", "4")
-    assert may_be_filtered(work, index, [b"x/f"])
+    assert may_have_attribute(work, index, [b"x/f"], b"filter")

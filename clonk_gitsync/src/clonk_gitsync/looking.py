@@ -1,12 +1,14 @@
 """What has changed in a workspace, and its commits. Changes nothing there."""
 
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import attrs
+import trio
 
 from clonk_core.plugin import InvalidParams
-from clonk_gitsync.git import diffs
+from clonk_gitsync.git import diffs, new_files
 from clonk_gitsync.git.process import Done
 from clonk_gitsync.git.shadow import Shadow
 from clonk_gitsync.git.side_by_side import both
@@ -107,26 +109,30 @@ async def _from_index(shadow: Shadow, wanted: Wanted, *form: str) -> Done:
 async def _quick(shadow: Shadow, wanted: Wanted) -> bytes | None:
     """Return the patch as `git diff` makes it of the files themselves, while git looks for new ones beside it.
 
-    New files are put into our index first. Where there were some the last time, they are looked for before.
-
     Returns:
         None when something differs that is not to be recorded, such as a file that is too large or behind a filter, or
         in conflict: that takes the longer way.
     """
-    if shadow.had_new:
-        new = await shadow.new(*wanted.chosen)
-        first = None
-    else:
-        first, new = await both(lambda: _of_files(shadow, wanted), lambda: shadow.new(*wanted.chosen))
-    shadow.had_new = bool(new)
-    if new:
-        await shadow.take_in(new, wanted.max_file_bytes, throwaway=True)
-    output = (await _of_files(shadow, wanted)) if new or first is None else first
+    output, new = await both(lambda: _of_files(shadow, wanted), lambda: shadow.new(*wanted.chosen))
+    patch = await _plain(shadow, wanted, output)
+    if patch is None or not new:
+        return patch
+    if shadow.owner is None and shadow.object_format == "sha1":
+        top, index = shadow.repository.top, shadow.index
+        with_new = partial(new_files.patch_with, top, index, output, new, wanted.max_file_bytes)
+        whole = await trio.to_thread.run_sync(with_new)
+        if whole is not None:
+            return whole
+    await shadow.take_in(new, wanted.max_file_bytes, throwaway=True)
+    return await _plain(shadow, wanted, await _of_files(shadow, wanted))
+
+
+async def _plain(shadow: Shadow, wanted: Wanted, output: bytes) -> bytes | None:
+    """Return the patch in what `_of_files` says; None when not all in it is to be recorded."""
     raw, patch = diffs.split(output)
     letters = diffs.changed(raw)
     changes = await shadow.sorted(letters, wanted.max_file_bytes)
-    is_plain = not (changes.left_out or changes.hidden or "U" in letters.values())
-    return patch if is_plain else None
+    return None if changes.left_out or changes.hidden or "U" in letters.values() else patch
 
 
 async def _of_files(shadow: Shadow, wanted: Wanted) -> bytes:

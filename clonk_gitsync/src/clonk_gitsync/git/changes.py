@@ -1,5 +1,6 @@
 """What of a work tree is recorded and what is left out, decided by looking at the files alone."""
 
+import errno
 import os
 import re
 import stat
@@ -89,11 +90,17 @@ def sort(top: Path, paths: Iterable[bytes], max_file_bytes: int) -> Changes:
     return changes
 
 
-def may_be_filtered(top: Path, index: Path, paths: Sequence[bytes]) -> bool:
-    """Tell whether a filter could be meant for one of the paths. When not, git need not be asked.
+def may_have_attribute(top: Path, index: Path, paths: Sequence[bytes], word: bytes) -> bool:
+    """Tell whether an attribute could be meant for one of the paths. When not, git need not be asked.
 
     Attributes are in files named `.gitattributes` in the folders above a path. One that is not there git reads from the
     index: when that has it, or keeps names shortened, the answer is yes.
+
+    Args:
+        top: Root of the work tree.
+        index: The index.
+        paths: Relative to the root.
+        word: A part of the attribute's name; empty for any attribute.
     """
     if not paths:
         return False
@@ -106,26 +113,31 @@ def may_be_filtered(top: Path, index: Path, paths: Sequence[bytes]) -> bool:
             folder = os.path.dirname(folder)  # noqa: PTH120 - bytes
     without: list[bytes] = []
     for folder in folders:
-        text = _attributes(os.path.join(root, folder, b".gitattributes"))  # noqa: PTH118 - bytes
+        try:
+            text = _attributes(os.path.join(root, folder, b".gitattributes"))  # noqa: PTH118 - bytes
+        except OSError:
+            return True
         if text is None:
             without.append(folder)
-        elif b"filter" in text:
+        elif word in text:
             return True
     return _index_has_attributes(index, without)
 
 
 def _attributes(path: bytes) -> bytes | None:
-    """Return a file of attributes, None for none; one that cannot be read counts as one with a filter."""
+    """Return a file of attributes, None for none.
+
+    Raises:
+        OSError: It cannot be read, or not as a whole.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError:
-        return b"filter"
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_ATTRIBUTES_BYTES:
-            return b"filter"
+            raise OSError(errno.EFBIG, "no file, or too long")
         return file.read(MAX_ATTRIBUTES_BYTES)
 
 

@@ -121,7 +121,7 @@ def file_diffs(
         sizes: Bytes of the contents, by id.
         limit: Bytes of the hunks that are shown.
     """
-    parts = list(_parts(patch))
+    parts = list(parts_of(patch))
     files: list[FileDiff] = []
     truncated = len(entries) > MAX_FILES
     # A change of type is two parts of the patch.
@@ -152,7 +152,8 @@ def file_diffs(
     return files, truncated
 
 
-def _parts(patch: bytes) -> Iterator[bytes]:
+def parts_of(patch: bytes) -> Iterator[bytes]:
+    """Return what a patch says of each file; of one that has changed its type, in two parts."""
     # Within a hunk each line begins with a blank, "+", "-" or "\\".
     starts = [match.start() for match in re.finditer(rb"^diff --git ", patch, re.MULTILINE)]
     for start, end in zip(starts, [*starts[1:], len(patch)], strict=False):

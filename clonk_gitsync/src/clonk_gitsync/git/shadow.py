@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from clonk_gitsync.git import lfs
-from clonk_gitsync.git.changes import Changes, Listed, listed, may_be_filtered, sort
+from clonk_gitsync.git.changes import Changes, Listed, listed, may_have_attribute, sort
 from clonk_gitsync.git.index_file import put_index
 from clonk_gitsync.git.loose import Recorded
 from clonk_gitsync.git.process import MAX_OUTPUT, SAID_CHARS, Done, Git, GitFailed, Owner
@@ -82,15 +82,6 @@ class Shadow:
     def folder_in_use(self) -> ShadowFolder:
         """Our folder and what is known of it."""
         return self._folder
-
-    @property
-    def had_new(self) -> bool:
-        """Whether files that git does not know were found here the last time. A guess, to ask for them first."""
-        return self._folder.had_new
-
-    @had_new.setter
-    def had_new(self, found: bool) -> None:
-        self._folder.had_new = found
 
     @property
     def owner(self) -> Owner:
@@ -247,7 +238,7 @@ class Shadow:
 
         def look() -> tuple[Changes, bool]:
             changes = sort(self._repository.top, paths, max_file_bytes)
-            return changes, may_be_filtered(self._repository.top, self.index, changes.present)
+            return changes, may_have_attribute(self._repository.top, self.index, changes.present, b"filter")
 
         changes, may_be = await trio.to_thread.run_sync(look)
         return changes.without(await self._filtered(changes.present)) if may_be else changes

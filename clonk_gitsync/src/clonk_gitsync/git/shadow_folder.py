@@ -38,6 +38,9 @@ HEAD: Final = "refs/heads/clonk"
 TIP: Final = "refs/remotes/clonk/tip"
 """What it follows."""
 
+CHECKSUM_BYTES: Final = 20
+"""Of an index with SHA-1, which alone are kept."""
+
 Stamp: TypeAlias = tuple[int, int, int, int]
 
 
@@ -64,13 +67,13 @@ class ShadowFolder:
         object_format: `sha1` or `sha256`.
         can_be_kept: Whether it may be used again.
         copied: Which state of the workspace's index its own is; None for none that may be believed.
+        checksum: What that index ends with, a hash of all that it says; None for an index without one.
         shallow: Which state of the list of commits whose parents are not there; None for none.
         written: The small files that are as we have written them, each with its line and its state.
         seen: What the workspace's files told at the last look of each kind.
         is_steady: Whether the workspace was the same at the last two uses: then it is guessed to be the same now.
-        had_new: Whether files that git does not know were found the last time.
-        learnt_at: When git last wrote into our index what it had learnt of files that look changed and are not, on the
-            clock of `time.monotonic`; None for never since it was copied.
+        lessons: How often git has written into our index what it had learnt of files that look changed and are not.
+        learnt_at: When it did the last time, or the index was copied, in seconds since 1970.
     """
 
     repository: Repository
@@ -80,12 +83,13 @@ class ShadowFolder:
     object_format: str
     can_be_kept: bool
     copied: Stamp | None = None
+    checksum: bytes | None = None
     shallow: Stamp | None = None
     written: dict[str, tuple[str | None, Stamp | None]] = attrs.Factory(dict)
     seen: dict[type[Seen], Seen] = attrs.Factory(dict)
     is_steady: bool = False
-    had_new: bool = False
-    learnt_at: float | None = None
+    lessons: int = 0
+    learnt_at: float = 0.0
 
     def remember(self, seen: Seen) -> None:
         """Keep what the workspace's files tell now. Touches the disk: for a thread."""
@@ -107,9 +111,28 @@ class ShadowFolder:
         """Tell whether a repository is what it was when this folder was filled. Touches the disk: for a thread."""
         return (
             (repository, owner, head) == (self.repository, self.owner, self.head)
-            and _stamp_of(f"{repository.git_dir}/index") == self.copied
+            and self.has_index_of(repository)
             and _stamp_of(f"{repository.common_dir}/shallow") == self.shallow
         )
+
+    def has_index_of(self, repository: Repository) -> bool:
+        """Tell whether our index is the workspace's, though that was written anew. Touches the disk: for a thread.
+
+        Within a second after a file was written, each `git status` by hand writes the index as it was.
+        """
+        index = f"{repository.git_dir}/index"
+        if self.copied is None:
+            return False
+        if _stamp_of(index) != self.copied:
+            opened = _open(index)
+            if opened is None:
+                return False
+            with opened:
+                stamp, checksum = _stamp(os.fstat(opened.fileno())), _checksum(opened.fileno())
+            if checksum is None or checksum != self.checksum:
+                return False
+            self.copied = stamp
+        return True
 
     def put(self, name: str, line: str | None) -> None:
         """Write a small file when it is not as it should be, or have none: writing costs as much as all else here.
@@ -127,11 +150,16 @@ class ShadowFolder:
         self.written[name] = (line, _stamp_of(file))
 
     def is_to_learn(self) -> bool:
-        """Tell whether git shall write down what it learns, and take it for done. Its lock costs a third of a look."""
-        now = time.monotonic()
-        if not self.can_be_kept or (self.learnt_at is not None and now < self.learnt_at + LEARNING_S):
+        """Tell whether git shall write down what it learns, and take it for done. Its lock costs a third of a look.
+
+        It does at first; in the next second, when files that were as new as the index are older than it; and from time
+        to time.
+        """
+        now = time.time()
+        is_due = (True, int(now) != int(self.learnt_at), abs(now - self.learnt_at) > LEARNING_S)[min(self.lessons, 2)]
+        if not self.can_be_kept or not is_due:
             return False
-        self.learnt_at = now
+        self.lessons, self.learnt_at = self.lessons + 1, now
         return True
 
 
@@ -198,11 +226,11 @@ def fill(folder: ShadowFolder, repository: Repository, head: str | None) -> None
     folder.put("config", SETTINGS.format(extensions=extensions))
     folder.put("HEAD", f"ref: {HEAD}")
     folder.put(HEAD, folder.head)
-    if folder.copied is None or folder.copied != _stamp_of(repository.git_dir / "index"):
-        folder.copied = _copy(repository.git_dir / "index", path / "index")
-        folder.learnt_at = None
-    if folder.shallow != _stamp_of(repository.common_dir / "shallow"):
-        folder.shallow = _copy(repository.common_dir / "shallow", path / "shallow")
+    if not folder.has_index_of(repository):
+        folder.copied, folder.checksum = _copy(repository.git_dir / "index", path / "index")
+        folder.lessons, folder.learnt_at = min(folder.lessons, 1), time.time()
+    if folder.shallow != _stamp_of(f"{repository.common_dir}/shallow"):
+        folder.shallow, _ = _copy(repository.common_dir / "shallow", path / "shallow")
 
 
 def _give(path: Path, owner: Owner) -> None:
@@ -222,23 +250,35 @@ def _stamp_of(file: Path | str) -> Stamp | None:
         return None
 
 
-def _copy(source: Path, target: Path) -> Stamp | None:
-    """Copy a file of the workspace's, or have none where it has none.
-
-    Not through a link: we may read more than its owner.
-    """
-    try:
-        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
+def _copy(source: Path, target: Path) -> tuple[Stamp | None, bytes | None]:
+    """Copy a file of the workspace's, or have none where it has none; return its state, and its last bytes."""
+    opened = _open(source)
+    if opened is None:
         target.unlink(missing_ok=True)
-        return None
-    with os.fdopen(descriptor, "rb") as opened, target.open("wb") as copy:
+        return None, None
+    with opened, target.open("wb") as copy:
         status = os.fstat(opened.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError("it is no file")
+        checksum = _checksum(opened.fileno())
         shutil.copyfileobj(opened, copy)
         keep_time(opened.fileno(), copy)
-    return _stamp(status)
+    return _stamp(status), checksum
+
+
+def _open(file: Path | str) -> BinaryIO | None:
+    """Open a file of the workspace's, None where it has none. Not through a link: we may read more than its owner."""
+    try:
+        return os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+    except FileNotFoundError:
+        return None
+
+
+def _checksum(index: int) -> bytes | None:
+    """Return what an index ends with. Some are without a checksum: zeros."""
+    size = os.fstat(index).st_size
+    found = os.pread(index, CHECKSUM_BYTES, max(0, size - CHECKSUM_BYTES))
+    return found if len(found) == CHECKSUM_BYTES and found.strip(b"\0") else None
 
 
 def keep_time(source: int, target: BinaryIO) -> None:
