@@ -1,13 +1,18 @@
 """What is kept or read to be quick is never believed over what is there."""
 
+import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
+from clonk_core.plugin import CallError
 from clonk_core.testing.host import TestHost
+from clonk_gitsync.git import opening
 from clonk_gitsync.git.changes import may_have_attribute
 from clonk_gitsync.git.refs import NotPlain, read_all, read_head, read_ref, write_ref
 from clonk_gitsync.git.repository import find_repository
@@ -91,6 +96,34 @@ def test_a_ref_that_is_written_is_one_that_git_reads_with_its_log(place: Place) 
     (place.bare / "refs/remotes/origin/c.lock").touch()
     with pytest.raises(NotPlain):  # another git at work
         write_ref(place.bare, "refs/remotes/origin/c", place.main, "Clonk <clonk@localhost>")
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        (".git/HEAD", Path.mkdir), (".git/index", Path.mkdir), (".git/shallow", Path.mkdir),
+        (".git/refs/heads/main", Path.mkdir), (".gitattributes", Path.mkdir), (".git/HEAD", os.mkfifo),
+        (".git/index", os.mkfifo), (".git/shallow", os.mkfifo), (".git/refs/heads/main", os.mkfifo),
+    ],
+)  # fmt: skip
+async def test_a_folder_or_pipe_in_the_place_of_a_file_leaves_nothing_open_and_holds_nobody_up(
+    registered: TestHost, place: Place, monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[[Path], None]
+) -> None:
+    monkeypatch.setattr(opening, "ASK_S", 0.5)
+    (place.work / "a.txt").write_text("changed\n")
+    (place.work / name).unlink(missing_ok=True)
+    make(place.work / name)
+    before = descriptors()
+    with trio.fail_after(30):
+        for _ in range(5):
+            for method in ("status", "diff"):
+                with suppress(CallError):
+                    await registered.client.call(f"gitsync.{method}", path=str(place.work))
+    assert descriptors() <= before + 3  # those of the process that tells the status
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 # ── Folders ──────────────────────────────────────────────────────────────────

@@ -53,6 +53,9 @@ class GitSync(WorkspaceMethods, LookingMethods, WorkMethods, PullRequestMethods,
         self._pushes = Pushes(database, settings, self._workspaces, self._exchange, host.log)
 
     async def serve(self, started: Callable[[], None]) -> None:
-        await register_configured(self._host, self._workspaces, self._git)
-        started()
-        await self._pushes.serve()
+        try:
+            await register_configured(self._host, self._workspaces, self._git)
+            started()
+            await self._pushes.serve()
+        finally:
+            self._bench.glances.close()

@@ -139,6 +139,8 @@ class GitSyncSettings:
         large_files: Take large files of Git LFS in as pointers, upload and fetch their contents, where git-lfs is
             installed. A remote's store tells where contents are sent to and fetched from; switch it off where callers
             may register remotes that you do not trust, or name the remotes in `allowed_remotes`.
+        status_process: Keep a process while the status of small workspaces is asked for, so that it is told as quickly
+            as by git itself. It takes 35 MB of memory, of which 20 are its own. When off, git is started each time.
         max_diff_bytes: A diff is cut here, and says so.
         network_timeout_s: Seconds for one exchange with a remote.
         concurrency: Workspaces that `sync_all` works on at the same time, and that are pushed by themselves.
@@ -162,6 +164,7 @@ class GitSyncSettings:
     signing_key: SecretName | None = None
     max_file_bytes: Annotated[int, Ge(1)] = 100 * 1024**2
     large_files: bool = True
+    status_process: bool = True
     max_diff_bytes: Annotated[int, Ge(1024), Le(64 * 1024**2)] = 1024**2
     network_timeout_s: Annotated[float, Gt(0), Le(86_400)] = 600.0
     concurrency: Annotated[int, Ge(1), Le(64)] = 4

@@ -9,7 +9,7 @@ from clonk_gitsync.errors import NotARepository
 from clonk_gitsync.git.refs import NotPlain
 from clonk_gitsync.git.repository import Repository
 from clonk_gitsync.git.shadow import Shadow
-from clonk_gitsync.git.shadow_folder import Seen, ShadowFolder, follow
+from clonk_gitsync.git.shadow_folder import Relation, Seen, ShadowFolder, follow
 from clonk_gitsync.messages import StatusWord, WorkspaceConfig, WorkspaceStatus
 from clonk_gitsync.workbench import Workbench
 
@@ -64,31 +64,30 @@ async def status(bench: Workbench, workspace: WorkspaceConfig) -> WorkspaceStatu
         return WorkspaceStatus(path=workspace.path, status="missing")
 
 
+@attrs.define
+class _Counts:
+    """What `git status` counts."""
+
+    staged: int = 0
+    unstaged: int = 0
+    untracked: int = 0
+    conflicted: int = 0
+    ahead: int = 0
+    behind: int = 0
+
+
 async def _status(bench: Workbench, workspace: WorkspaceConfig, shadow: Shadow, seen: _Standing) -> WorkspaceStatus:
     branch, tip = seen.branch, seen.tip
-    done = await shadow.run(
-        *("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=all"),
-        *("--ignore-submodules=all", "--no-renames"),
-    )
-    staged = unstaged = untracked = conflicted = 0
-    ahead, behind = _known_counts(shadow, tip)
-    for line in done.output.split(b"\0"):
-        kind, marks = line[:1], line[2:4]
-        if line.startswith(AHEAD_BEHIND):
-            ahead, behind = (abs(int(word)) for word in line.removeprefix(AHEAD_BEHIND).split())
-        conflicted += kind == b"u"
-        untracked += kind == b"?"
-        staged += kind == b"1" and marks[:1] != b"."
-        unstaged += kind == b"1" and marks[1:2] != b"."
-    dirty = bool(staged or unstaged or untracked or conflicted)
+    counts = await _glanced(bench, shadow, tip) or await _counted(shadow, tip)
+    dirty = bool(counts.staged or counts.unstaged or counts.untracked or counts.conflicted)
     word: StatusWord = "clean"
     for name, holds in (
-        ("merging", seen.is_busy or conflicted > 0),
+        ("merging", seen.is_busy or counts.conflicted > 0),
         ("detached", branch is None),
         ("dirty", dirty),
-        ("diverged", ahead > 0 and behind > 0),
-        ("ahead", ahead > 0),
-        ("behind", behind > 0),
+        ("diverged", counts.ahead > 0 and counts.behind > 0),
+        ("ahead", counts.ahead > 0),
+        ("behind", counts.behind > 0),
         ("no_remote", tip is None),
     ):
         if holds:
@@ -100,18 +99,45 @@ async def _status(bench: Workbench, workspace: WorkspaceConfig, shadow: Shadow, 
         branch=branch,
         commit=shadow.head,
         work_branch=bench.work_branch(workspace, branch),
-        ahead=ahead,
-        behind=behind,
-        staged=staged,
-        unstaged=unstaged,
-        untracked=untracked,
-        conflicted=conflicted,
+        **attrs.asdict(counts),
     )
 
 
-def _known_counts(shadow: Shadow, tip: str | None) -> tuple[int, int]:
-    """Return what is ahead and behind as long as git has not counted."""
-    if shadow.head is None or tip is None or tip == shadow.head:
-        return 0, 0
+async def _glanced(bench: Workbench, shadow: Shadow, tip: str | None) -> _Counts | None:
+    """Return the counts without a git that starts; None when git has to tell."""
+    folder = shadow.folder_in_use
+    relation = folder.relation
+    if tip is None or tip == shadow.head:
+        ahead = behind = 0
+    elif relation is not None and (relation.head, relation.tip) == (shadow.head, tip):
+        ahead, behind = relation.ahead, relation.behind
+    else:
+        return None
+    glance = None if folder.is_to_learn() else await bench.glances.ask(shadow)
+    if glance is None:
+        return None
+    return _Counts(unstaged=glance.unstaged, untracked=glance.untracked, ahead=ahead, behind=behind)
+
+
+async def _counted(shadow: Shadow, tip: str | None) -> _Counts:
+    """Return the counts as git tells them."""
+    done = await shadow.run(
+        *("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=all"),
+        *("--ignore-submodules=all", "--no-renames"),
+    )
+    counts = _Counts()
     # What was fetched and is not here any more was lost here: it is behind by at least that.
-    return 0, 1
+    counts.behind = int(shadow.head is not None and tip is not None and tip != shadow.head)
+    for line in done.output.split(b"\0"):
+        kind, marks = line[:1], line[2:4]
+        if line.startswith(AHEAD_BEHIND):
+            ahead, behind = (abs(int(word)) for word in line.removeprefix(AHEAD_BEHIND).split())
+            counts.ahead, counts.behind = ahead, behind
+            if shadow.head is not None and tip is not None:
+                relation = Relation(head=shadow.head, tip=tip, ahead=ahead, behind=behind)
+                shadow.folder_in_use.relation = relation
+        counts.conflicted += kind == b"u"
+        counts.untracked += kind == b"?"
+        counts.staged += kind == b"1" and marks[:1] != b"."
+        counts.unstaged += kind == b"1" and marks[1:2] != b"."
+    return counts

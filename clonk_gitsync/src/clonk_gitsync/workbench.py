@@ -17,6 +17,7 @@ from clonk_gitsync.errors import BranchDiverged, GitUnusable, NotARepository, Wo
 from clonk_gitsync.git import diffs
 from clonk_gitsync.git.changes import Changes
 from clonk_gitsync.git.commits import CommitText, ident, message_text
+from clonk_gitsync.git.glances import Glances
 from clonk_gitsync.git.hub import Hub
 from clonk_gitsync.git.index_file import remove_own_lock
 from clonk_gitsync.git.kept_folders import ShadowFolders
@@ -64,6 +65,7 @@ class Workbench:
         self.policy = policy
         self.git = git
         self.log = log
+        self.glances = Glances(git.home, log, wanted=settings.status_process)
         self._roots = tuple(roots)
         self._folder = folder
         self._folders = ShadowFolders(folder / "shadows")

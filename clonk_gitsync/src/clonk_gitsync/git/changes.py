@@ -10,6 +10,8 @@ from typing import Final
 
 import attrs
 
+from clonk_gitsync.git.plain_files import open_plain
+
 MAX_ATTRIBUTES_BYTES: Final = 1024**2
 """Of one `.gitattributes`; a longer one is left to git."""
 
@@ -131,14 +133,14 @@ def _attributes(path: bytes) -> bytes | None:
         OSError: It cannot be read, or not as a whole.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        opened = open_plain(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_ATTRIBUTES_BYTES:
-            raise OSError(errno.EFBIG, "no file, or too long")
-        return file.read(MAX_ATTRIBUTES_BYTES)
+    with opened:
+        text = opened.read(MAX_ATTRIBUTES_BYTES + 1)
+    if len(text) > MAX_ATTRIBUTES_BYTES:
+        raise OSError(errno.EFBIG, "it is too long")
+    return text
 
 
 def _index_has_attributes(index: Path, folders: Iterable[bytes]) -> bool:

@@ -6,7 +6,6 @@ not found in a file of its own is left to git. Only for repositories with SHA-1.
 
 import hashlib
 import os
-import stat
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Final
 import attrs
 
 from clonk_gitsync.git.packs import write_pack
+from clonk_gitsync.git.plain_files import open_plain
 
 MAX_BYTES: Final = 16 * 1024**2
 """Of all the objects together, packed or unpacked; more is left to git."""
@@ -106,14 +106,14 @@ class _Reader:
 
     def _file(self, path: Path) -> bytes:
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            opened = open_plain(path)
         except OSError as error:
             raise NotLoose from error
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > self.left:
+        with opened:
+            size = os.fstat(opened.fileno()).st_size
+            if size > self.left:
                 raise NotLoose
-            return file.read(status.st_size)
+            return opened.read(size)
 
 
 def _above(path: bytes) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from typing import Final
 
 import attrs
 
+from clonk_gitsync.git.plain_files import open_plain
 from clonk_gitsync.git.process import GitFailed
 from clonk_gitsync.git.shadow import Shadow
 
@@ -154,10 +155,10 @@ def is_done(top: Path, file: Placed) -> bool:
         if not stat.S_ISREG(status.st_mode):
             return False
         mode = "100755" if status.st_mode & 0o100 else "100644"
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        opened = open_plain(path)
     except OSError:
         return False
-    with os.fdopen(descriptor, "rb") as opened:
+    with opened:
         return file.mode == mode and _blob(opened.read(MAX_HASHED + 1), file.blob) == file.blob
 
 

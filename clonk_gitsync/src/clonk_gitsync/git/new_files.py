@@ -14,6 +14,7 @@ from typing import Final
 
 from clonk_gitsync.git import diffs
 from clonk_gitsync.git.changes import may_have_attribute, sort
+from clonk_gitsync.git.plain_files import open_plain
 
 MAX_FILES: Final = 1000
 """More are left to git."""
@@ -102,12 +103,12 @@ def _read(path: bytes, most: int) -> tuple[bytes, bytes]:
     """
     if stat.S_ISLNK(os.lstat(path).st_mode):
         return b"120000", os.readlink(path)  # noqa: PTH115 - bytes
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-        status = os.fstat(file.fileno())
-        content = file.read(most + 1) if stat.S_ISREG(status.st_mode) else None
-    if content is None or len(content) > most:
-        raise OSError("no file, or too large")
-    return (b"100755" if status.st_mode & stat.S_IXUSR else b"100644"), content
+    with open_plain(path) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError("it is too large")
+    return (b"100755" if mode & stat.S_IXUSR else b"100644"), content
 
 
 def _quoted(name: bytes) -> bytes:

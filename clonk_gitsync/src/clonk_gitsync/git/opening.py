@@ -23,6 +23,9 @@ CLOCK_TICK_NS: Final = 20_000_000
 """A file's time may be so much older than the clock's."""
 
 
+ASK_S: Final = 10.0
+"""Longest time for what git reads from one file or two: one that is a pipe holds it up for ever."""
+
 S = TypeVar("S", bound=Seen)
 T = TypeVar("T")
 
@@ -182,6 +185,7 @@ async def _ask(git: Git, repository: Repository, owner: Owner) -> tuple[str | No
         env={"GIT_DIR": str(repository.git_dir)},
         owner=owner,
         check=False,
+        limit_s=ASK_S,
     )
     words = asked.text.split()
     if not words:

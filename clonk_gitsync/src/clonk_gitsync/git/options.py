@@ -65,7 +65,7 @@ def as_file(options: Iterable[str]) -> str:
     for name, _, value in (option.partition("=") for option in options):
         section, _, rest = name.partition(".")
         part, _, key = rest.rpartition(".")
-        quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+        quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
         lines.append(f'[{section} "{part}"]' if part else f"[{section}]")
         lines.append(f'\t{key} = "{quoted}"')
     return "\n".join(lines) + "\n"

@@ -101,11 +101,12 @@ class Git:
         large_files: Whether git-lfs is used where it is there.
 
     Attributes:
+        home: As given.
         lfs_program: The git-lfs that was beside it at the start, absolute; None when none is used.
     """
 
     def __init__(self, home: Path, environ: Mapping[str, str] | None = None, *, large_files: bool = True) -> None:
-        self._home = home
+        self.home = home
         self._path = (os.environ if environ is None else environ).get("PATH", os.defpath)
         self._program: str | None = None
         found = shutil.which("git-lfs", path=self._path) if large_files else None
@@ -119,7 +120,7 @@ class Git:
 
     def environment(self) -> dict[str, str]:
         """Return the variables that every command has; nothing of the hub's own but PATH."""
-        return {"PATH": self._path, "HOME": str(self._home), "XDG_CONFIG_HOME": str(self._home), **ENVIRONMENT}
+        return {"PATH": self._path, "HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home), **ENVIRONMENT}
 
     async def run(
         self,

@@ -6,13 +6,13 @@ length, is left to git. Nothing here waits for git; all of it touches the disk, 
 
 import os
 import re
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from clonk_gitsync.git.plain_files import open_plain
 from clonk_gitsync.git.repository import Repository
 
 MAX_PACKED_BYTES: Final = 16 * 1024**2
@@ -147,15 +147,13 @@ def read_plain(path: Path) -> bytes | None:
         NotPlain: It is no file, a link, or too large.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except (FileNotFoundError, NotADirectoryError):
+        opened = open_plain(path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
         raise NotPlain from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if stat.S_ISDIR(status.st_mode):
-            return None
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_PACKED_BYTES:
+    with opened:
+        size = os.fstat(opened.fileno()).st_size
+        if size > MAX_PACKED_BYTES:
             raise NotPlain
-        return file.read(status.st_size)
+        return opened.read(size)

@@ -8,6 +8,8 @@ from typing import Final
 
 import attrs
 
+from clonk_gitsync.git.plain_files import open_plain
+
 MAX_POINTER_BYTES: Final = 8192
 """A `.git` file holds one path."""
 
@@ -72,7 +74,10 @@ class Repository:
 
         Read from the file: git's own answer costs a process.
         """
-        text = _read_pointer(self.git_dir / "HEAD").rstrip("\n")
+        try:
+            text = _read_pointer(self.git_dir / "HEAD").rstrip("\n")
+        except OSError:  # a link, as an old git made them
+            return None
         return text.removeprefix("ref: refs/heads/") if text.startswith("ref: refs/heads/") else None
 
     def is_checked_out_elsewhere(self, branch: str) -> bool:
@@ -116,7 +121,7 @@ def _repository(top: Path, prefix: str, roots: Sequence[Path]) -> Repository:
         git_dir = _git_dir(top / ".git").resolve()
         common_dir = _common_dir(git_dir)
         parts = [git_dir, common_dir, *(_followed(common_dir / name) for name in ("objects", "refs"))]
-        is_whole = (git_dir / "HEAD").exists() and (common_dir / "objects").is_dir()
+        is_whole = (git_dir / "HEAD").is_file() and (common_dir / "objects").is_dir()
     except (OSError, RuntimeError, ValueError) as error:
         raise NoRepository("is in a git repository that cannot be read") from error
     if not all(_is_below(part, roots) for part in parts):
@@ -177,7 +182,7 @@ def _followed(path: Path) -> Path:
 
 
 def _read_pointer(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return os.fsdecode(file.read(MAX_POINTER_BYTES))
 
 

@@ -127,7 +127,7 @@ class Shadow:
         variables = {**self.environment(throwaway=throwaway), **(env or {})}
         if arguments[0] in LEARNING and self._folder.is_to_learn():
             variables["GIT_OPTIONAL_LOCKS"] = "1"
-        exclude = self._repository.common_dir / "info" / "exclude"
+            self._folder.note_lesson()
         left = CRASHES
         while True:
             left -= 1
@@ -135,7 +135,7 @@ class Shadow:
                 *arguments,
                 cwd=self._repository.top,
                 env=variables,
-                options=(f"core.excludesFile={exclude}", *self._filters, *options),
+                options=(*self._filters, *options),
                 stdin=stdin,
                 stdout=stdout,
                 owner=self._owner,

@@ -2,15 +2,15 @@
 
 import os
 import shutil
-import stat
 import tempfile
 import time
 from pathlib import Path
-from typing import BinaryIO, Final, TypeAlias, TypeVar
+from typing import BinaryIO, Final, NamedTuple, TypeVar
 
 import attrs
 
 from clonk_gitsync.git.options import OPTIONS, as_file
+from clonk_gitsync.git.plain_files import open_plain
 from clonk_gitsync.git.process import Owner
 from clonk_gitsync.git.repository import Repository
 
@@ -28,7 +28,8 @@ SETTINGS: Final = (
 \tfetch = +refs/heads/*:refs/remotes/clonk/*
 [branch "clonk"]
 \tremote = clonk
-\tmerge = refs/heads/tip"""
+\tmerge = refs/heads/tip
+"""
 )
 """With a branch that follows another, of which `git status` counts what each has and the other lacks."""
 
@@ -41,7 +42,14 @@ TIP: Final = "refs/remotes/clonk/tip"
 CHECKSUM_BYTES: Final = 20
 """Of an index with SHA-1, which alone are kept."""
 
-Stamp: TypeAlias = tuple[int, int, int, int]
+
+class Stamp(NamedTuple):
+    """Which state a file is in: another one is written, or the same one anew, and it is another."""
+
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
 
 
 @attrs.frozen(kw_only=True)
@@ -53,6 +61,22 @@ class Seen:
 
 
 S = TypeVar("S", bound=Seen)
+
+
+@attrs.frozen(kw_only=True)
+class Relation:
+    """How two commits stand to each other, which never changes.
+
+    Attributes:
+        head, tip: The commits.
+        ahead: Commits that the first has and the second lacks.
+        behind: The other way round.
+    """
+
+    head: str
+    tip: str
+    ahead: int
+    behind: int
 
 
 @attrs.define(kw_only=True)
@@ -72,6 +96,8 @@ class ShadowFolder:
         written: The small files that are as we have written them, each with its line and its state.
         seen: What the workspace's files told at the last look of each kind.
         is_steady: Whether the workspace was the same at the last two uses: then it is guessed to be the same now.
+        relation: How HEAD and another commit were found to stand to each other.
+        no_glance_before: Until then a `Glance` is not asked for, on the clock of `time.monotonic`.
         lessons: How often git has written into our index what it had learnt of files that look changed and are not.
         learnt_at: When it did the last time, or the index was copied, in seconds since 1970.
     """
@@ -88,6 +114,8 @@ class ShadowFolder:
     written: dict[str, tuple[str | None, Stamp | None]] = attrs.Factory(dict)
     seen: dict[type[Seen], Seen] = attrs.Factory(dict)
     is_steady: bool = False
+    relation: Relation | None = None
+    no_glance_before: float = 0.0
     lessons: int = 0
     learnt_at: float = 0.0
 
@@ -150,17 +178,18 @@ class ShadowFolder:
         self.written[name] = (line, _stamp_of(file))
 
     def is_to_learn(self) -> bool:
-        """Tell whether git shall write down what it learns, and take it for done. Its lock costs a third of a look.
+        """Tell whether git shall write down what it learns. Its lock costs a third of a look.
 
         It does at first; in the next second, when files that were as new as the index are older than it; and from time
         to time.
         """
         now = time.time()
         is_due = (True, int(now) != int(self.learnt_at), abs(now - self.learnt_at) > LEARNING_S)[min(self.lessons, 2)]
-        if not self.can_be_kept or not is_due:
-            return False
-        self.lessons, self.learnt_at = self.lessons + 1, now
-        return True
+        return self.can_be_kept and is_due
+
+    def note_lesson(self) -> None:
+        """Take it for done."""
+        self.lessons, self.learnt_at = self.lessons + 1, time.time()
 
 
 def make(
@@ -223,7 +252,11 @@ def fill(folder: ShadowFolder, repository: Repository, head: str | None) -> None
     extensions = "" if folder.object_format == "sha1" else f"\tobjectFormat = {folder.object_format}\n"
     if os.path.lexists(path / "index.lock"):  # of a git that was ended
         (path / "index.lock").unlink()
-    folder.put("config", SETTINGS.format(extensions=extensions))
+    places = (
+        f"core.worktree={repository.top}",
+        f"core.excludesFile={repository.common_dir}/info/exclude",
+    )
+    folder.put("config", SETTINGS.format(extensions=extensions) + as_file(places))
     folder.put("HEAD", f"ref: {HEAD}")
     folder.put(HEAD, folder.head)
     if not folder.has_index_of(repository):
@@ -240,7 +273,7 @@ def _give(path: Path, owner: Owner) -> None:
 
 
 def _stamp(status: os.stat_result) -> Stamp:
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _stamp_of(file: Path | str) -> Stamp | None:
@@ -258,8 +291,6 @@ def _copy(source: Path, target: Path) -> tuple[Stamp | None, bytes | None]:
         return None, None
     with opened, target.open("wb") as copy:
         status = os.fstat(opened.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError("it is no file")
         checksum = _checksum(opened.fileno())
         shutil.copyfileobj(opened, copy)
         keep_time(opened.fileno(), copy)
@@ -267,9 +298,9 @@ def _copy(source: Path, target: Path) -> tuple[Stamp | None, bytes | None]:
 
 
 def _open(file: Path | str) -> BinaryIO | None:
-    """Open a file of the workspace's, None where it has none. Not through a link: we may read more than its owner."""
+    """Open a file of the workspace's, None where it has none."""
     try:
-        return os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+        return open_plain(file)
     except FileNotFoundError:
         return None
 
