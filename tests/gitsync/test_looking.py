@@ -1,6 +1,7 @@
 """Status, diff, log, clone, pull and branches, as callers see them."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +252,48 @@ async def test_a_root_server_works_as_the_workspaces_owner(registered: TestHost,
     (place.work / "a.txt").write_text("changed\n")
     assert (await registered.client.call("gitsync.sync", path=str(place.work)))["status"] == "pushed"
     assert {path.stat().st_uid for path in place.work.rglob("*")} == {12345}
+
+
+def close_a_file(work: Path) -> None:
+    (work / "closed").chmod(0)
+
+
+def close_a_folder(work: Path) -> None:
+    (work / "folder").chmod(0o600)
+
+
+def give_a_file_to_another(work: Path) -> None:
+    os.chown(work / "closed", 0, 0)
+    (work / "closed").chmod(0o600)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can work as another user")
+@pytest.mark.parametrize("close", [close_a_file, close_a_folder, give_a_file_to_another])
+async def test_what_the_owner_cannot_read_is_left_out_and_the_rest_is_pushed(
+    registered: TestHost, place: Place, close: Callable[[Path], None]
+) -> None:
+    let_others_in(place.root)
+    (place.work / "folder").mkdir()
+    (place.work / "folder" / "in").write_text("in\n")
+    (place.work / "closed").write_text("closed\n")
+    git(place.work, "add", ".")
+    git(place.work, "commit", "-q", "-m", "more")
+    for one in (place.work, *place.work.rglob("*")):
+        os.chown(one, 12345, 12345, follow_symlinks=False)
+    for name in ("closed", "folder/in", "a.txt"):
+        (place.work / name).write_text("changed\n")
+    close(place.work)
+    hidden = "folder/in" if close is close_a_folder else "closed"
+    path = str(place.work)
+    assert (await registered.client.call("gitsync.status", path=path))["status"] == "dirty"
+    diff = await registered.client.call("gitsync.diff", path=path, format="files")
+    assert hidden in diff["left_out"]
+    assert {"a.txt", hidden} & {file["path"] for file in diff["files"]} == {"a.txt"}
+    text = await registered.client.call("gitsync.diff", path=path)
+    assert "a/a.txt" in text
+    assert f"a/{hidden}" not in text
+    made = await registered.client.call("gitsync.commit", path=path, message="what can be read")
+    assert hidden in made["left_out"]
+    assert (await registered.client.call("gitsync.sync", path=path))["status"] == "pushed"
+    assert git(place.bare, "show", f"{made['branch']}:a.txt") == "changed"
+    assert git(place.bare, "show", f"{made['branch']}:{hidden}") in {"in", "closed"}

@@ -9,7 +9,7 @@ import trio
 
 from clonk_core.plugin import InvalidParams
 from clonk_gitsync.git import diffs, new_files
-from clonk_gitsync.git.process import Done
+from clonk_gitsync.git.process import Done, GitFailed, GitMissing, GitTooSlow
 from clonk_gitsync.git.shadow import Shadow
 from clonk_gitsync.git.side_by_side import both
 from clonk_gitsync.messages import Diff, LogEntry
@@ -110,10 +110,15 @@ async def _quick(shadow: Shadow, wanted: Wanted) -> bytes | None:
     """Return the patch as `git diff` makes it of the files themselves, while git looks for new ones beside it.
 
     Returns:
-        None when something differs that is not to be recorded, such as a file that is too large or behind a filter, or
-        in conflict: that takes the longer way.
+        None when something differs that is not to be recorded, such as a file that is too large or behind a filter, in
+        conflict or not readable: that takes the longer way.
     """
-    output, new = await both(lambda: _of_files(shadow, wanted), lambda: shadow.new(*wanted.chosen))
+    try:
+        output, new = await both(lambda: _of_files(shadow, wanted), lambda: shadow.new(*wanted.chosen))
+    except (GitMissing, GitTooSlow):
+        raise
+    except GitFailed:
+        return None
     patch = await _plain(shadow, wanted, output)
     if patch is None or not new:
         return patch

@@ -41,19 +41,18 @@ class _Standing(Seen):
 
 async def status(bench: Workbench, workspace: WorkspaceConfig) -> WorkspaceStatus:
     """Tell how a workspace is, by what is known of the remote; nobody is asked."""
-    hub = bench.hub(workspace)
 
     def read(repository: Repository) -> _Standing:
         branch, tip, is_known = repository.head_branch(), None, True
         try:
-            tip = hub.tip_in_files(bench.work_branch(workspace, branch))
+            tip = bench.hub(workspace).tip_in_files(bench.work_branch(workspace, branch))
         except NotPlain:
             is_known = False
         return _Standing(branch=branch, is_busy=repository.operation() is not None, tip=tip, is_known=is_known)
 
     async def work(shadow: Shadow, seen: _Standing) -> WorkspaceStatus:
         if not seen.is_known:
-            tip = await hub.known_tip(bench.work_branch(workspace, seen.branch))
+            tip = await bench.hub(workspace).known_tip(bench.work_branch(workspace, seen.branch))
             seen = attrs.evolve(seen, tip=tip, is_known=True)
             await trio.to_thread.run_sync(seen.settle, shadow.folder_in_use)
         return await _status(bench, workspace, shadow, seen)

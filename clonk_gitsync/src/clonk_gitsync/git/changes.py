@@ -10,6 +10,7 @@ from typing import Final
 
 import attrs
 
+from clonk_gitsync.git.child import Owner
 from clonk_gitsync.git.plain_files import open_plain
 
 MAX_ATTRIBUTES_BYTES: Final = 1024**2
@@ -64,19 +65,31 @@ def listed(output: bytes) -> Listed:
     return Listed(frozenset(paths), unmerged)
 
 
-def sort(top: Path, paths: Iterable[bytes], max_file_bytes: int) -> Changes:
-    """Look at every path that differs. A link is recorded as a link, and nothing is looked at through one."""
+def sort(top: Path, paths: Iterable[bytes], max_file_bytes: int, owner: Owner = None) -> Changes:
+    """Look at every path that differs. A link is recorded as a link, and nothing is looked at through one.
+
+    Args:
+        top: Root of the work tree.
+        paths: Relative to it.
+        max_file_bytes: What is larger is left out.
+        owner: Who reads the files, when not this process. What they cannot read or reach is left out.
+    """
     root = os.fsencode(top)
     links: dict[bytes, bool] = {b"": False}
+    closed: dict[bytes, bool] = {}
     changes = Changes([], [], [], [])
     for path in sorted(paths):
         if path.endswith(b"/"):  # a repository of its own
             changes.left_out.append(path)
             continue
         full = os.path.join(root, path)  # noqa: PTH118 - bytes
-        is_behind_link = _is_behind_link(root, os.path.dirname(path), links)  # noqa: PTH120 - bytes
+        folder = os.path.dirname(path)  # noqa: PTH120 - bytes
+        is_behind_link = _is_behind_link(root, folder, links)
         try:
             status = os.lstat(full)
+        except PermissionError:
+            changes.left_out.append(path)
+            continue
         except OSError:
             (changes.hidden if is_behind_link else changes.gone).append(path)
             continue
@@ -85,7 +98,10 @@ def sort(top: Path, paths: Iterable[bytes], max_file_bytes: int) -> Changes:
             changes.left_out.append(path)  # a submodule
         elif not (is_file or is_link) or is_behind_link:
             changes.hidden.append(path)
-        elif is_file and (status.st_size > max_file_bytes or not os.access(full, os.R_OK)):
+        elif _is_closed(root, folder, owner, closed) or (
+            is_file
+            and (status.st_size > max_file_bytes or not os.access(full, os.R_OK) or not _may(owner, status, os.R_OK))
+        ):
             changes.left_out.append(path)
         else:
             changes.present.append(path)
@@ -155,6 +171,24 @@ def _index_has_attributes(index: Path, folders: Iterable[bytes]) -> bool:
     # What stands before a name is no slash; a longer name with the same end is taken for it, which only costs time.
     at_top = re.search(rb"(?<!/)\.gitattributes\0", contents) is not None
     return any(folder + b"/.gitattributes\0" in contents if folder else at_top for folder in folders)
+
+
+def _may(owner: Owner, status: os.stat_result, way: int) -> bool:
+    """Tell whether a user may read a file or go through a folder, by its mode."""
+    if owner is None or owner[0] == 0:
+        return True
+    whose = 6 if status.st_uid == owner[0] else 3 if status.st_gid == owner[1] else 0
+    return bool(status.st_mode >> whose & way)
+
+
+def _is_closed(top: bytes, folder: bytes, owner: Owner, known: dict[bytes, bool]) -> bool:
+    """Tell whether a user cannot reach what is in a folder."""
+    if owner is None:
+        return False
+    if folder not in known:
+        is_above = folder != b"" and _is_closed(top, os.path.dirname(folder), owner, known)  # noqa: PTH120 - bytes
+        known[folder] = is_above or not _may(owner, os.lstat(os.path.join(top, folder)), os.X_OK)  # noqa: PTH118
+    return known[folder]
 
 
 def _is_behind_link(top: bytes, folder: bytes, known: dict[bytes, bool]) -> bool:

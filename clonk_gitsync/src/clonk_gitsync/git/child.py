@@ -23,7 +23,7 @@ import trio
 CHUNK: Final = 65_536
 """Bytes that are read at once."""
 
-BRIEF_S: Final = 0.01
+BRIEF_S: Final = 0.02
 """Seconds in which most children end. Until then only the end is waited for: to wait for what they say, for the end of
 that and for their own end is two turns of the loop more."""
 

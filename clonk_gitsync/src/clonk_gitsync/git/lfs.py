@@ -54,7 +54,7 @@ class Pointer:
         return f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.oid}\nsize {self.size}\n".encode()
 
 
-def filter_options(program: str, storage: Path, *, contents: bool = False) -> tuple[str, ...]:
+def filter_options(program: str, storage: str, *, contents: bool = False) -> tuple[str, ...]:
     """Return the settings by which git turns large files into pointers, and back where that is wanted.
 
     Args:

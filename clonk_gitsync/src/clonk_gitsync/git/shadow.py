@@ -11,6 +11,7 @@ kept.
 
 import signal
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -65,13 +66,17 @@ class Shadow:
         self._repository = folder.repository
         self._owner = folder.owner
         self.folder = folder.path
-        self.index = folder.path / "index"
         self.head = folder.head
         self.object_format = folder.object_format
         self.made_objects = False
         self.recorded: Recorded | None = None
         program = git.lfs_program
-        self._filters = () if program is None else lfs.filter_options(program, self.folder / "lfs")
+        self._filters = () if program is None else lfs.filter_options(program, f"{self.folder}/lfs")
+
+    @property
+    def index(self) -> Path:
+        """Our index."""
+        return self.folder / "index"
 
     @property
     def repository(self) -> Repository:
@@ -90,12 +95,12 @@ class Shadow:
 
     def environment(self, *, throwaway: bool = False) -> dict[str, str]:
         """Return what makes git work on our folder. With `throwaway`, new objects go with the folder."""
-        objects = str(self._repository.common_dir / "objects")
+        objects = f"{self._repository.common_dir}/objects"
         variables = {
             "GIT_DIR": str(self.folder),
             "GIT_WORK_TREE": str(self._repository.top),
-            "GIT_INDEX_FILE": str(self.index),
-            "GIT_OBJECT_DIRECTORY": str(self.folder / "objects") if throwaway else objects,
+            "GIT_INDEX_FILE": f"{self.folder}/index",
+            "GIT_OBJECT_DIRECTORY": f"{self.folder}/objects" if throwaway else objects,
         }
         if throwaway:
             variables["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = _quoted(objects)
@@ -237,7 +242,7 @@ class Shadow:
         """
 
         def look() -> tuple[Changes, bool]:
-            changes = sort(self._repository.top, paths, max_file_bytes)
+            changes = sort(self._repository.top, paths, max_file_bytes, self._owner)
             return changes, may_have_attribute(self._repository.top, self.index, changes.present, b"filter")
 
         changes, may_be = await trio.to_thread.run_sync(look)
@@ -255,7 +260,7 @@ class Shadow:
     def put_contents(self) -> None:
         """Have large files put in place whole from now on, as far as their contents lie in our folder."""
         if self._git.lfs_program is not None:
-            self._filters = lfs.filter_options(self._git.lfs_program, self.folder / "lfs", contents=True)
+            self._filters = lfs.filter_options(self._git.lfs_program, f"{self.folder}/lfs", contents=True)
 
     async def keep_large(self) -> None:
         """Keep the contents of the large files that `take` has taken in, in the workspace's repository.
