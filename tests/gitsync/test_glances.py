@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from clonk_core.testing.host import TestHost
+from clonk_gitsync.git import glances
 from clonk_gitsync.git.glance_process import Unsure, answer
 from clonk_gitsync.git.kept_folders import ShadowFolders
 from clonk_gitsync.git.repository import find_repository
@@ -266,6 +267,12 @@ def test_it_is_not_sure_where_git_might_see_more(
 # ── On a host ────────────────────────────────────────────────────────────────
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the process take its time on a machine that is busy with other tests."""
+    monkeypatch.setattr(glances, "ANSWER_S", 3.0)
+
+
 def processes() -> list[int]:
     """Return our processes that tell how workspaces stand."""
     found = []
@@ -367,6 +374,21 @@ async def test_callers_who_leave_leave_no_answer_for_others(registered: TestHost
         with trio.move_on_after(0.0005 + number * 0.0001):
             await status(registered, place)
         assert await status(registered, place) == (0, 0, number + 1)
+
+
+async def test_a_process_that_hangs_holds_up_neither_who_leaves_nor_the_end_of_the_host(
+    open_gitsync: OpenHost, place: Place
+) -> None:
+    with trio.fail_after(30):
+        async with open_gitsync() as host:
+            await host.client.call("gitsync.register", path=str(place.work), remote=place.remote, branch="main")
+            os.kill(await glancing(host, place), signal.SIGSTOP)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(status, host, place)
+                await trio.sleep(0.05)
+                nursery.cancel_scope.cancel()
+            assert await status(host, place) == (0, 0, 0)
+    assert processes() == []
 
 
 async def test_the_process_ends_with_the_host(open_gitsync: OpenHost, place: Place) -> None:

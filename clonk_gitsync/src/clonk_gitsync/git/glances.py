@@ -153,7 +153,7 @@ class Glances:
                     return None
                 line += chunk
             answer: dict[str, Any] = json.loads(line)
-        except (OSError, ValueError):
+        except (OSError, ValueError, trio.ClosedResourceError):
             return None
         return answer
 
@@ -178,4 +178,5 @@ class Glances:
             process.wait()
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
+                    trio.lowlevel.notify_closing(stream.fileno())
                     stream.close()
