@@ -72,6 +72,12 @@ class _Load:
         """How many events the runs have had so far."""
         return sum(len(run) for session in self.sessions for run in session.over_http)
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether an answer has begun just now, so that a kill cuts it: what readers see may be long over."""
+        runs = [session.over_http[-1] for session in self.sessions if session.over_http]
+        return any(1 <= len(run) < DELTAS // 4 for run in runs)
+
     async def work(self, session: _Session) -> None:
         """Have a session answer until it is enough, each answer read twice, and all of them by one who is attached."""
         async with trio.open_nursery() as nursery:
@@ -177,6 +183,7 @@ async def test_no_event_is_lost_or_doubled_over_cut_connections_and_a_killed_ser
                 wanted = load.events + int(moments.uniform(0.5, 1.3) * EVENTS / (KILLS + 1))
                 await _reach(lambda: load.events >= wanted)  # noqa: B023  (waited for at once)
                 if life < KILLS:
+                    await _reach(lambda: load.is_answering)
                     await server.kill()
                     continue
                 await _reach(lambda: load.events >= EVENTS and load.cutter.cuts >= CUTS)
