@@ -6,6 +6,7 @@ from typing import Final
 import attrs
 
 from clonk_core.plugin import InvalidParams
+from clonk_gitsync.committing import commit, is_ancestor
 from clonk_gitsync.errors import (
     BranchProtected,
     PushRejected,
@@ -17,7 +18,6 @@ from clonk_gitsync.git.process import OnLine
 from clonk_gitsync.git.shadow import Shadow
 from clonk_gitsync.git.transfers import upload_large
 from clonk_gitsync.look_ahead import LookAhead
-from clonk_gitsync.looking import DIFF
 from clonk_gitsync.messages import (
     CommitResult,
     PushResult,
@@ -28,7 +28,7 @@ from clonk_gitsync.messages import (
 )
 from clonk_gitsync.policy import Remote
 from clonk_gitsync.standing import status
-from clonk_gitsync.workbench import Workbench, is_ancestor, protected_of
+from clonk_gitsync.workbench import Workbench, protected_of
 
 FEW: Final = 50
 """Files changed by a commit that is small: with their folders that makes some 100 objects."""
@@ -140,7 +140,7 @@ class Exchange:
             remote = self._bench.policy.remote(workspace.remote)
             hub = self._bench.hub(workspace)
             ahead = LookAhead(lambda: _looked(hub, remote, work, shadow.object_format))
-            made = await ahead.beside(lambda: self._bench.commit(shadow, work, message or DEFAULT_MESSAGE))
+            made = await ahead.beside(lambda: commit(self._bench, shadow, work, message or DEFAULT_MESSAGE))
             answer = SyncResult(
                 status="up_to_date",
                 commit=None if made.commit is None else made.commit[:SHORT],
@@ -182,6 +182,6 @@ async def _is_delivered(shadow: Shadow, refs: RemoteRefs, commit: str) -> bool:
 
 async def _counted(shadow: Shadow, commit: str, answer: SyncResult) -> SyncResult:
     """Count what an earlier commit changes, which was pushed only now."""
-    words = ("diff-tree", "-r", "-z", "--root", "--no-commit-id", "--raw", "--numstat", *DIFF, commit)
+    words = ("diff-tree", "-r", "-z", "--root", "--no-commit-id", "--raw", "--numstat", *diffs.WORDS, commit)
     files, insertions, deletions = diffs.totals((await shadow.run(*words)).output)
     return attrs.evolve(answer, files_changed=files, insertions=insertions, deletions=deletions)

@@ -1,5 +1,6 @@
 """What has changed in a workspace, and its commits. Changes nothing there."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -9,26 +10,16 @@ import trio
 
 from clonk_core.plugin import InvalidParams
 from clonk_gitsync.git import diffs, new_files
+from clonk_gitsync.git.merging import EMPTY_TREES
 from clonk_gitsync.git.process import Done, GitFailed, GitMissing, GitTooSlow
 from clonk_gitsync.git.shadow import Shadow
+from clonk_gitsync.git.shadow_folder import Seen
 from clonk_gitsync.git.side_by_side import both
-from clonk_gitsync.messages import Diff, LogEntry
-
-MAX_NAMED: Final = 100
-"""Files that were left out and are named."""
+from clonk_gitsync.messages import Diff, LogEntry, WorkspaceConfig
+from clonk_gitsync.workbench import Workbench
 
 MAX_LISTED_BYTES: Final = 64 * 1024**2
 """Of the list of files that comes before their text: some 400 000."""
-
-DIFF: Final = (
-    "--no-ext-diff",
-    "--no-textconv",
-    "--no-color",
-    "--ignore-submodules=all",
-    "-M",
-    "--src-prefix=a/",
-    "--dst-prefix=b/",
-)
 
 
 @attrs.frozen(kw_only=True)
@@ -62,6 +53,39 @@ class Wanted:
     def chosen(self) -> tuple[str, ...]:
         """The paths as git's last arguments."""
         return ("--", *(f":(top,literal){path}" for path in self.paths)) if self.paths else ()
+
+
+async def diff(
+    bench: Workbench,
+    workspace: WorkspaceConfig,
+    *,
+    staged: bool,
+    against: str | None,
+    paths: Sequence[str],
+    context: int,
+    files: bool,
+) -> tuple[Diff, str]:
+    """Return what has changed, as messages or as text; both are cut at the limit."""
+
+    async def work(shadow: Shadow, _: Seen) -> tuple[Diff, str]:
+        start = shadow.head if against is None else await resolved(shadow, against, "$.against")
+        wanted = Wanted(
+            start=start,
+            tree=start or EMPTY_TREES[64 if shadow.object_format == "sha256" else 40],
+            staged=staged,
+            paths=tuple(paths),
+            context=context,
+            max_file_bytes=bench.settings.max_file_bytes,
+            max_diff_bytes=bench.settings.max_diff_bytes,
+        )
+        return (await file_list(shadow, wanted), "") if files else await text(shadow, wanted)
+
+    return await bench.look(workspace, Seen, lambda _: Seen(), work)
+
+
+async def log(bench: Workbench, workspace: WorkspaceConfig, limit: int, revision: str | None) -> tuple[LogEntry, ...]:
+    """Return commits, newest first."""
+    return await bench.look(workspace, Seen, lambda _: Seen(), lambda shadow, _: log_of(shadow, limit, revision))
 
 
 async def text(shadow: Shadow, wanted: Wanted) -> tuple[Diff, str]:
@@ -98,11 +122,11 @@ async def _take(shadow: Shadow, wanted: Wanted) -> tuple[str, ...]:
     if wanted.staged:
         return ()
     left_out = (await shadow.take(wanted.max_file_bytes, throwaway=True)).left_out
-    return tuple(diffs.shown(path) for path in left_out[:MAX_NAMED])
+    return diffs.named(left_out)
 
 
 async def _from_index(shadow: Shadow, wanted: Wanted, *form: str) -> Done:
-    words = ("diff-index", "--cached", *DIFF, f"-U{wanted.context}", "-p", *form)
+    words = ("diff-index", "--cached", *diffs.WORDS, f"-U{wanted.context}", "-p", *form)
     return await shadow.run(*words, wanted.tree, *wanted.chosen, throwaway=True, cut_after=wanted.kept_bytes)
 
 
@@ -141,7 +165,17 @@ async def _plain(shadow: Shadow, wanted: Wanted, output: bytes) -> bytes | None:
 
 
 async def _of_files(shadow: Shadow, wanted: Wanted) -> bytes:
-    words = ("diff", *DIFF, f"-U{wanted.context}", "-p", "--raw", "--no-abbrev", "-z", wanted.tree, *wanted.chosen)
+    words = (
+        "diff",
+        *diffs.WORDS,
+        f"-U{wanted.context}",
+        "-p",
+        "--raw",
+        "--no-abbrev",
+        "-z",
+        wanted.tree,
+        *wanted.chosen,
+    )
     # What is larger is not shown in the end; so no lines of it are compared.
     options = (f"core.bigFileThreshold={wanted.max_file_bytes}",)
     throwaway, kept = shadow.made_objects, wanted.kept_bytes

@@ -21,9 +21,6 @@ INDEX_TRIALS: Final = 20
 INDEX_PAUSE_S: Final = 0.1
 """Another git holds the index for as long as a command takes, mostly some milliseconds."""
 
-MAX_NAMED: Final = 100
-"""Files that are named in an error."""
-
 
 async def put_in_place(bench: Workbench, shadow: Shadow, before: str | None, commit: str) -> None:
     """Change the files from one commit to another; what was changed here and would be lost stops it.
@@ -54,10 +51,8 @@ async def put_in_place(bench: Workbench, shadow: Shadow, before: str | None, com
         done = await shadow.run("read-tree", "-m", "-u", start, commit, check=False)
         if done.code == 0:
             return
-    paths = [diffs.shown(one.path) for one in blocking if one not in ready]
-    raise WorkspaceBusy(
-        "dirty", "files that were changed here are in the way; commit or remove them first", paths[:MAX_NAMED]
-    )
+    paths = diffs.named([one.path for one in blocking if one not in ready])
+    raise WorkspaceBusy("dirty", "files that were changed here are in the way; commit or remove them first", paths)
 
 
 def _ready(shadow: Shadow, files: Sequence[merging.Placed]) -> list[merging.Placed]:

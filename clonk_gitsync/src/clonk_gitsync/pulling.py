@@ -6,6 +6,7 @@ import attrs
 import trio
 
 from clonk_core.plugin import InvalidParams
+from clonk_gitsync.committing import check_quiet, is_ancestor, record, who, write
 from clonk_gitsync.errors import BranchDiverged, MergeConflict, WorkspaceBusy
 from clonk_gitsync.git import diffs, merging
 from clonk_gitsync.git.commits import replayed
@@ -14,8 +15,8 @@ from clonk_gitsync.git.process import OnLine
 from clonk_gitsync.git.shadow import Shadow
 from clonk_gitsync.git.transfers import download_large
 from clonk_gitsync.messages import PullMode, PullResult, WorkspaceConfig
-from clonk_gitsync.placing import MAX_NAMED, move_to
-from clonk_gitsync.workbench import Workbench, check_quiet, is_ancestor
+from clonk_gitsync.placing import move_to
+from clonk_gitsync.workbench import Workbench
 
 MAX_REPLAYED: Final = 500
 """Commits that a rebase takes along; each costs five short commands, and all are done within one call."""
@@ -63,8 +64,7 @@ async def pull(
             try:
                 target = await (joining.merge(current) if mode == "merge" else joining.rebase(former))
             except merging.Conflicts as error:
-                paths = tuple(diffs.shown(path) for path in error.paths[:MAX_NAMED])
-                raise MergeConflict(wanted, paths, error.commit) from error
+                raise MergeConflict(wanted, diffs.named(error.paths), error.commit) from error
         await download_large(
             *(bench.git, hub, shadow, remote, await merging.differences(shadow, shadow.head, target)),
             max_file_bytes=bench.settings.max_file_bytes,
@@ -90,7 +90,7 @@ class _Joining:
         tree = await merging.merged_tree(self.shadow, self.head, self.tip)
         into = "" if self.wanted == current else f" into {current}"
         message = f"Merge branch '{self.wanted}' of the remote{into}"
-        return await self.bench.record(self.shadow, tree, (self.head, self.tip), message)
+        return await record(self.bench, self.shadow, tree, (self.head, self.tip), message)
 
     async def rebase(self, former: list[str]) -> str:
         """Return what comes of the commits that are only here, put on the remote's one after the other.
@@ -126,8 +126,8 @@ class _Joining:
         if tree == trees[0] and trees[1] != trees[2]:  # the remote has that change already
             return onto
         original = (await self.shadow.run("cat-file", "commit", commit)).output
-        text = replayed(original, tree=tree, parent=onto, committer=self.bench.who())
-        return await self.bench.write(self.shadow, text)
+        text = replayed(original, tree=tree, parent=onto, committer=who(self.bench))
+        return await write(self.bench, self.shadow, text)
 
     async def _known(self, commits: list[str]) -> list[str]:
         asked = "".join(f"{one}\n" for one in commits).encode()

@@ -6,10 +6,11 @@ import attrs
 import trio
 
 from clonk_gitsync.errors import NotARepository
+from clonk_gitsync.git.filling import follow
 from clonk_gitsync.git.refs import NotPlain
 from clonk_gitsync.git.repository import Repository
 from clonk_gitsync.git.shadow import Shadow
-from clonk_gitsync.git.shadow_folder import Relation, Seen, ShadowFolder, follow
+from clonk_gitsync.git.shadow_folder import Relation, Seen, ShadowFolder
 from clonk_gitsync.messages import StatusWord, WorkspaceConfig, WorkspaceStatus
 from clonk_gitsync.workbench import Workbench
 

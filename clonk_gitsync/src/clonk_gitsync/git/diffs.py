@@ -1,7 +1,7 @@
 """What `git diff-index` says, as messages. No I/O."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 import attrs
@@ -13,6 +13,20 @@ Change: TypeAlias = Literal["added", "modified", "deleted", "renamed", "copied",
 _CHANGES: Final[Mapping[str, Change]] = {
     "A": "added", "M": "modified", "D": "deleted", "R": "renamed", "C": "copied", "T": "type_changed"
 }  # fmt: skip
+WORDS: Final = (
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-color",
+    "--ignore-submodules=all",
+    "-M",
+    "--src-prefix=a/",
+    "--dst-prefix=b/",
+)
+"""What every git that shows a difference is told."""
+
+MAX_NAMED: Final = 100
+"""Files that are named in an answer or an error."""
+
 MAX_FILES: Final = 5000
 """Files of a difference that are listed: some 1 MiB."""
 
@@ -42,6 +56,11 @@ class RawEntry:
 def shown(path: bytes) -> str:
     r"""Return a path as text; what is no UTF-8 in it as `\xNN`."""
     return path.decode("utf-8", "backslashreplace")
+
+
+def named(paths: Sequence[bytes]) -> tuple[str, ...]:
+    """Return the first of some paths as text, as many as are named in an answer or an error."""
+    return tuple(shown(path) for path in paths[:MAX_NAMED])
 
 
 def raw_entries(output: bytes) -> list[RawEntry]:

@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from clonk_gitsync.git.filling import keep_time
 from clonk_gitsync.git.process import Owner
 from clonk_gitsync.git.repository import Repository
-from clonk_gitsync.git.shadow_folder import keep_time
 
 FRESH_INDEX: Final = "index.clonk"
 """The name, in a workspace's git folder, of an index that is about to become its own."""

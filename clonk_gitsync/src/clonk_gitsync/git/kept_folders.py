@@ -12,10 +12,11 @@ import threading
 from pathlib import Path
 from typing import Final
 
+from clonk_gitsync.git.filling import fill, make
 from clonk_gitsync.git.process import owner_of
 from clonk_gitsync.git.refs import NotPlain, read_head
 from clonk_gitsync.git.repository import Repository
-from clonk_gitsync.git.shadow_folder import Seen, ShadowFolder, fill, make
+from clonk_gitsync.git.shadow_folder import Seen, ShadowFolder
 
 MAX_KEPT: Final = 64
 """Folders that wait for the next operation on their workspace. Each holds a copy of an index."""

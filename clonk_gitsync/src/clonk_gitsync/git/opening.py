@@ -10,12 +10,13 @@ from typing import Final, TypeVar
 
 import trio
 
+from clonk_gitsync.git.filling import clear_objects, make
 from clonk_gitsync.git.kept_folders import ShadowFolders
 from clonk_gitsync.git.process import Git, GitFailed, Owner, owner_of
 from clonk_gitsync.git.refs import NotPlain, read_head
 from clonk_gitsync.git.repository import Repository
 from clonk_gitsync.git.shadow import Shadow
-from clonk_gitsync.git.shadow_folder import Seen, ShadowFolder, clear_objects, make
+from clonk_gitsync.git.shadow_folder import Seen, ShadowFolder
 from clonk_gitsync.git.side_by_side import both
 from clonk_gitsync.git.unfinished import remove_unfinished
 

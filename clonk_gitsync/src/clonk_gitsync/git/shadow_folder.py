@@ -1,43 +1,18 @@
-"""The folder of a shadow: made for one operation on a workspace, or for several (`kept_folders.py`)."""
+"""The folder of a shadow, and what is known of it. Made by `filling.py`, kept by `kept_folders.py`."""
 
 import os
-import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, TypeVar
 
 import attrs
 
-from clonk_gitsync.git.options import OPTIONS, as_file
 from clonk_gitsync.git.plain_files import open_plain
 from clonk_gitsync.git.process import Owner
 from clonk_gitsync.git.repository import Repository
 
 LEARNING_S: Final = 5.0
 """Seconds between two times that git writes down what it has learnt of a workspace's files."""
-
-SETTINGS: Final = (
-    as_file(OPTIONS)
-    + """[core]
-\trepositoryformatversion = 1
-\tbare = false
-[extensions]
-{extensions}[remote "clonk"]
-\turl = .
-\tfetch = +refs/heads/*:refs/remotes/clonk/*
-[branch "clonk"]
-\tremote = clonk
-\tmerge = refs/heads/tip
-"""
-)
-"""With a branch that follows another, of which `git status` counts what each has and the other lacks."""
-
-HEAD: Final = "refs/heads/clonk"
-"""What is checked out, always: the branch that follows. It has no commit where the workspace has none."""
-
-TIP: Final = "refs/remotes/clonk/tip"
-"""What it follows."""
 
 CHECKSUM_BYTES: Final = 20
 """Of an index with SHA-1, which alone are kept."""
@@ -50,6 +25,11 @@ class Stamp(NamedTuple):
     size: int
     modified_ns: int
     changed_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "Stamp":
+        """Return the state that a status tells of."""
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @attrs.frozen(kw_only=True)
@@ -132,7 +112,7 @@ class ShadowFolder:
     def is_whole(self) -> bool:
         """Tell whether our own files are as we have written them."""
         return self.copied is not None and all(
-            _stamp_of(f"{self.path}/{name}") == stamp for name, (_, stamp) in self.written.items()
+            stamp_of(f"{self.path}/{name}") == stamp for name, (_, stamp) in self.written.items()
         )
 
     def is_still(self, repository: Repository, owner: Owner, head: str | None) -> bool:
@@ -140,7 +120,7 @@ class ShadowFolder:
         return (
             (repository, owner, head) == (self.repository, self.owner, self.head)
             and self.has_index_of(repository)
-            and _stamp_of(f"{repository.common_dir}/shallow") == self.shallow
+            and stamp_of(f"{repository.common_dir}/shallow") == self.shallow
         )
 
     def has_index_of(self, repository: Repository) -> bool:
@@ -151,12 +131,12 @@ class ShadowFolder:
         index = f"{repository.git_dir}/index"
         if self.copied is None:
             return False
-        if _stamp_of(index) != self.copied:
-            opened = _open(index)
+        if stamp_of(index) != self.copied:
+            opened = open_file(index)
             if opened is None:
                 return False
             with opened:
-                stamp, checksum = _stamp(os.fstat(opened.fileno())), _checksum(opened.fileno())
+                stamp, checksum = Stamp.of(os.fstat(opened.fileno())), checksum_of(opened.fileno())
             if checksum is None or checksum != self.checksum:
                 return False
             self.copied = stamp
@@ -168,14 +148,14 @@ class ShadowFolder:
         Raises:
             OSError: It cannot be written.
         """
-        if self.written.get(name) == (line, _stamp_of(f"{self.path}/{name}")):
+        if self.written.get(name) == (line, stamp_of(f"{self.path}/{name}")):
             return
         file = self.path / name
         if line is None:
             file.unlink(missing_ok=True)
         else:
             file.write_text(f"{line}\n")
-        self.written[name] = (line, _stamp_of(file))
+        self.written[name] = (line, stamp_of(file))
 
     def is_to_learn(self) -> bool:
         """Tell whether git shall write down what it learns. Its lock costs a third of a look.
@@ -192,112 +172,15 @@ class ShadowFolder:
         self.lessons, self.learnt_at = self.lessons + 1, time.time()
 
 
-def make(
-    repository: Repository, owner: Owner, object_format: str, head: str | None, home: Path | None = None
-) -> ShadowFolder:
-    """Make a folder.
-
-    Raises:
-        OSError: It cannot be made.
-    """
-    path = Path(tempfile.mkdtemp(prefix="clonk-git-", dir=home))
-    made = ShadowFolder(
-        repository=repository,
-        owner=owner,
-        path=path,
-        head=head,
-        object_format=object_format,
-        can_be_kept=home is not None,
-    )
+def stamp_of(file: Path | str) -> Stamp | None:
+    """Return the state of a file, None where there is none. Touches the disk."""
     try:
-        for name in ("objects", "refs/heads", "refs/remotes/clonk", "info"):
-            (path / name).mkdir(parents=True)
-        fill(made, repository, head)
-        _give(path, owner)
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
-        raise
-    return made
-
-
-def follow(folder: ShadowFolder, tip: str | None) -> None:
-    """Make HEAD a branch that follows another commit, or none. Touches the disk: for a thread.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    folder.put(TIP, tip)
-    if folder.owner is not None and tip is not None:
-        os.chown(folder.path / TIP, *folder.owner)
-
-
-def clear_objects(folder: ShadowFolder) -> None:
-    """Remove the objects and large files that were made for one operation. Touches the disk.
-
-    Raises:
-        OSError: They cannot be removed.
-    """
-    shutil.rmtree(folder.path / "lfs", ignore_errors=True)
-    shutil.rmtree(folder.path / "objects")
-    (folder.path / "objects").mkdir()
-
-
-def fill(folder: ShadowFolder, repository: Repository, head: str | None) -> None:
-    """Bring a folder to the state of its workspace. Touches the disk.
-
-    Raises:
-        OSError: It cannot be done.
-    """
-    path, folder.repository, folder.head = folder.path, repository, head
-    extensions = "" if folder.object_format == "sha1" else f"\tobjectFormat = {folder.object_format}\n"
-    if os.path.lexists(path / "index.lock"):  # of a git that was ended
-        (path / "index.lock").unlink()
-    places = (
-        f"core.worktree={repository.top}",
-        f"core.excludesFile={repository.common_dir}/info/exclude",
-    )
-    folder.put("config", SETTINGS.format(extensions=extensions) + as_file(places))
-    folder.put("HEAD", f"ref: {HEAD}")
-    folder.put(HEAD, folder.head)
-    if not folder.has_index_of(repository):
-        folder.copied, folder.checksum = _copy(repository.git_dir / "index", path / "index")
-        folder.lessons, folder.learnt_at = min(folder.lessons, 1), time.time()
-    if folder.shallow != _stamp_of(f"{repository.common_dir}/shallow"):
-        folder.shallow, _ = _copy(repository.common_dir / "shallow", path / "shallow")
-
-
-def _give(path: Path, owner: Owner) -> None:
-    if owner is not None:
-        for one in (path, *path.rglob("*")):
-            os.chown(one, *owner, follow_symlinks=False)
-
-
-def _stamp(status: os.stat_result) -> Stamp:
-    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-def _stamp_of(file: Path | str) -> Stamp | None:
-    try:
-        return _stamp(os.lstat(file))
+        return Stamp.of(os.lstat(file))
     except FileNotFoundError:
         return None
 
 
-def _copy(source: Path, target: Path) -> tuple[Stamp | None, bytes | None]:
-    """Copy a file of the workspace's, or have none where it has none; return its state, and its last bytes."""
-    opened = _open(source)
-    if opened is None:
-        target.unlink(missing_ok=True)
-        return None, None
-    with opened, target.open("wb") as copy:
-        status = os.fstat(opened.fileno())
-        checksum = _checksum(opened.fileno())
-        shutil.copyfileobj(opened, copy)
-        keep_time(opened.fileno(), copy)
-    return _stamp(status), checksum
-
-
-def _open(file: Path | str) -> BinaryIO | None:
+def open_file(file: Path | str) -> BinaryIO | None:
     """Open a file of the workspace's, None where it has none."""
     try:
         return open_plain(file)
@@ -305,15 +188,8 @@ def _open(file: Path | str) -> BinaryIO | None:
         return None
 
 
-def _checksum(index: int) -> bytes | None:
+def checksum_of(index: int) -> bytes | None:
     """Return what an index ends with. Some are without a checksum: zeros."""
     size = os.fstat(index).st_size
     found = os.pread(index, CHECKSUM_BYTES, max(0, size - CHECKSUM_BYTES))
     return found if len(found) == CHECKSUM_BYTES and found.strip(b"\0") else None
-
-
-def keep_time(source: int, target: BinaryIO) -> None:
-    """Give a copy of an index the original's time: git looks again at files that are as new as the index is."""
-    status = os.fstat(source)
-    target.flush()
-    os.utime(target.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from clonk_core.plugin import Ge, InvalidParams, Le, MaxLen, method
-from clonk_gitsync import errors
+from clonk_gitsync import errors, looking
 from clonk_gitsync.exchange import Exchange
 from clonk_gitsync.messages import (
     Diff,
@@ -72,7 +72,8 @@ class LookingMethods:
             if one.startswith("/") or ".." in one.split("/") or not one or "\0" in one:
                 raise InvalidParams("must be relative and stay inside the folder", path=f"$.paths[{number}]")
         files = format == "files"
-        diff, text = await self._bench.diff(
+        diff, text = await looking.diff(
+            self._bench,
             await self._workspaces.get(path),
             staged=staged,
             against=against,
@@ -99,4 +100,4 @@ class LookingMethods:
             InvalidParams: `revision` names nothing.
             GitUnusable: Git is missing, or failed.
         """
-        return await self._bench.log_of(await self._workspaces.get(path), limit, revision)
+        return await looking.log(self._bench, await self._workspaces.get(path), limit, revision)

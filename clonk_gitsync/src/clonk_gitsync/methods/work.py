@@ -7,7 +7,7 @@ from pathlib import Path
 import trio
 
 from clonk_core.plugin import Call, CallError, Host, InvalidParams, method
-from clonk_gitsync import errors, messages, pulling
+from clonk_gitsync import committing, errors, messages, pulling
 from clonk_gitsync.exchange import Exchange
 from clonk_gitsync.git.names import problem_with_branch
 from clonk_gitsync.messages import (
@@ -69,7 +69,7 @@ class WorkMethods:
             self._bench.check_branch(workspace, work)
             if workspace.auto_push:
                 await self._pushes.add(workspace.path, work)
-            result = await self._bench.commit(shadow, work, message)
+            result = await committing.commit(self._bench, shadow, work, message)
         self._pushes.wake()
         return result
 
@@ -147,7 +147,7 @@ class WorkMethods:
         async with self._bench.alone(workspace):
             async with self._bench.at(workspace) as shadow:
                 self._bench.check_branch(workspace, name)
-                await self._bench.create_branch(shadow, name)
+                await committing.create_branch(self._bench, shadow, name)
             return await self._exchange.status(workspace)
 
     @method(
