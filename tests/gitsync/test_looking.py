@@ -9,6 +9,7 @@ import pytest
 
 from clonk_core.plugin import CallError
 from clonk_core.testing.host import TestHost
+from clonk_gitsync.git.changes import sort
 from tests.gitsync.conftest import OpenHost, Place, git, let_others_in
 
 
@@ -297,3 +298,16 @@ async def test_what_the_owner_cannot_read_is_left_out_and_the_rest_is_pushed(
     assert (await registered.client.call("gitsync.sync", path=path))["status"] == "pushed"
     assert git(place.bare, "show", f"{made['branch']}:a.txt") == "changed"
     assert git(place.bare, "show", f"{made['branch']}:{hidden}") in {"in", "closed"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can work as another user")
+def test_what_the_server_itself_cannot_reach_is_left_out_and_not_taken_for_gone(place: Place) -> None:
+    let_others_in(place.root)
+    (place.work / "folder").mkdir(mode=0o700)
+    (place.work / "folder" / "in").write_text("in\n")
+    os.seteuid(12345)
+    try:
+        found = sort(place.work, [b"folder/in", b"never"], 1000)
+    finally:
+        os.seteuid(0)
+    assert (found.left_out, found.gone, found.present) == ([b"folder/in"], [b"never"], [])
