@@ -14,8 +14,10 @@ from clonk_core.plugin import CallError
 from clonk_core.testing.host import TestHost
 from clonk_gitsync.git import opening
 from clonk_gitsync.git.changes import may_have_attribute
+from clonk_gitsync.git.kept_folders import ShadowFolders
 from clonk_gitsync.git.refs import NotPlain, read_all, read_head, read_ref, write_ref
 from clonk_gitsync.git.repository import find_repository
+from clonk_gitsync.git.shadow_folder import Relation
 from tests.gitsync.conftest import OpenHost, Place, git
 
 
@@ -180,6 +182,23 @@ async def test_a_kept_folder_that_is_lost_is_made_anew_and_those_of_an_earlier_r
     async with open_gitsync() as host:
         assert not left.exists()
         assert (await status(host, place))["status"] == "no_remote"
+
+
+def test_what_was_counted_along_a_cut_history_is_forgotten_when_it_is_cut_elsewhere(
+    place: Place, tmp_path: Path
+) -> None:
+    folders = ShadowFolders(tmp_path / "shadows")
+    repository = find_repository(place.work, [place.root])
+    found = []
+    for cut in (None, None, place.main):
+        if cut is not None:
+            (place.work / ".git" / "shallow").write_text(f"{cut}\n")
+        folder = folders.take(repository)
+        assert folder is not None
+        found.append(folder.relation is not None)
+        folder.relation = Relation(head=place.main, tip="1" * 40, ahead=1, behind=2)
+        folders.give_back(folder)
+    assert found == [False, True, False]
 
 
 # ── Differences ──────────────────────────────────────────────────────────────

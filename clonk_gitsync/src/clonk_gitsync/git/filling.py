@@ -107,6 +107,7 @@ def fill(folder: ShadowFolder, repository: Repository, head: str | None) -> None
         folder.lessons, folder.learnt_at = min(folder.lessons, 1), time.time()
     if folder.shallow != stamp_of(f"{repository.common_dir}/shallow"):
         folder.shallow, _ = _copy(repository.common_dir / "shallow", path / "shallow")
+        folder.relation = None  # counted along a history that ends elsewhere now
 
 
 def _give(path: Path, owner: Owner) -> None:

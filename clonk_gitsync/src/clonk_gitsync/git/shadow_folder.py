@@ -45,7 +45,7 @@ S = TypeVar("S", bound=Seen)
 
 @attrs.frozen(kw_only=True)
 class Relation:
-    """How two commits stand to each other, which never changes.
+    """How two commits stand to each other, which stays as long as the history is cut off at the same places.
 
     Attributes:
         head, tip: The commits.
